@@ -56,7 +56,8 @@ class CheckedFile:
         self._poison: str | None = None
         self._closed = False
         self._sealed = False  # mapped through this handle: no more writes
-        self._unsynced = 0  # writes since the last sync began
+        self._written = 0  # writes and allocates begun
+        self._synced = 0  # how many of them a returned sync covers
         self._state = threading.Lock()
 
     # What an implementation supplies. Offsets, lengths and sizes are aligned and checked already.
@@ -129,7 +130,7 @@ class CheckedFile:
         if size < 0 or size % ALIGNMENT:
             raise ValueError(f"size {size} is not a multiple of {ALIGNMENT}")
         with self._state:
-            self._unsynced += 1
+            self._written += 1
         try:
             self._raw_allocate(size)
         except OSError as error:
@@ -139,7 +140,7 @@ class CheckedFile:
         self._check_open()
         self._check_poison()
         with self._state:
-            covered = self._unsynced
+            covered = self._written
         started = time.perf_counter_ns()
         try:
             self._raw_sync()
@@ -149,14 +150,14 @@ class CheckedFile:
         self._check_poison()
         COUNTERS.synced((time.perf_counter_ns() - started) // 1000)
         with self._state:
-            self._unsynced -= covered
+            self._synced = max(self._synced, covered)
 
     def map_read(self, offset: int, length: int) -> Bytes:
         self._check_open()
         if offset < 0 or length < 0:
             raise ValueError(f"negative offset or length: {offset}, {length}")
         with self._state:
-            if self._unsynced:
+            if self._written > self._synced:
                 raise ValueError(f"file {self.path} has unsynced writes: sync it before mapping it")
             self._sealed = True
         size = self.size()
@@ -234,20 +235,21 @@ class CheckedFile:
         return runs
 
     def _write_runs(self, runs: list[tuple[int, list[Bytes]]]) -> None:
-        for offset, parts in runs:
-            self._write_run(offset, parts)
+        for index, (offset, parts) in enumerate(runs):
+            self._write_run(offset, parts, alone=index == 0)
 
-    def _write_run(self, offset: int, parts: Sequence[Bytes]) -> None:
+    def _write_run(self, offset: int, parts: Sequence[Bytes], *, alone: bool = True) -> None:
+        """One adjacent run. `alone`: nothing of the same batch is written yet, so a full disk is a clean refusal."""
         nbytes = sum(part.size for part in parts)
         if nbytes == 0:
             return
         with self._state:
-            self._unsynced += 1
+            self._written += 1
         try:
             self._raw_write(offset, parts)
         except OSError as error:
             where = f"cannot write {nbytes} bytes to file {self.path} at offset {offset}: {describe_error(error)}"
-            if error.errno in FULL and not isinstance(error, ShortTransfer):
+            if alone and error.errno in FULL and not isinstance(error, ShortTransfer):
                 COUNTERS.io_errors += 1
                 raise DiskFull(f"disk full: {where}") from error
             self._fail(where, error)

@@ -213,11 +213,12 @@ class DirectFile(PosixFile):
         if len(runs) < POOL_MIN_RUNS:
             super()._write_runs(runs)
             return
-        pending = [
-            _shared_pool().submit(super()._write_runs, runs[first::POOL_THREADS]) for first in range(POOL_THREADS)
-        ]
+        pending = [_shared_pool().submit(self._write_share, runs[first::POOL_THREADS]) for first in range(POOL_THREADS)]
         # Wait for all before raising: the caller may reuse its buffers as soon as this returns.
-        failures = [task.exception() for task in pending]
-        for failure in failures:
+        for failure in [task.exception() for task in pending]:
             if failure is not None:
                 raise failure
+
+    def _write_share(self, runs: list[tuple[int, list[Bytes]]]) -> None:
+        for offset, parts in runs:
+            self._write_run(offset, parts, alone=False)

@@ -1,0 +1,55 @@
+"""What the rest of the engine needs to know of its process, so that only the hal imports os.
+
+Time here is CLOCK_MONOTONIC: correctness never depends on the wall clock (RELIABILITY R38).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import NoReturn
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def cpu_count() -> int:
+    """Cores that this process may run on, which containers make fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+def monotonic_us() -> int:
+    """Microseconds of a clock that never steps back; its zero means nothing."""
+    return time.monotonic_ns() // 1000
+
+
+def random_bytes(nbytes: int) -> bytes:
+    """Bytes fit for keys and salts."""
+    return os.urandom(nbytes)
+
+
+def exit_now(code: int) -> NoReturn:
+    """Ends the process without cleaning up: after a failed sync nothing that runs may acknowledge or write."""
+    os._exit(code)
+
+
+def environ_get(name: str, default: str = "") -> str:
+    """An environment variable, or `default`."""
+    return os.environ.get(name, default)
+
+
+def pin_current_thread(cpus: Iterable[int]) -> None:
+    """Lets the calling thread run on `cpus` only. ValueError when none of them is this process's to use."""
+    wanted = set(cpus)
+    try:
+        os.sched_setaffinity(0, wanted)  # 0 is the calling thread, sched_setaffinity(2)
+    except OSError as error:
+        raise ValueError(f"cannot pin this thread to cpus {sorted(wanted)}: {error.strerror}") from error
+
+
+def resident_bytes() -> int:
+    """Physical memory of this process now."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
