@@ -1,0 +1,73 @@
+"""Fixtures shared by all rooms: directories on a real disk, one running server a session, seeds, limits."""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+OPEN_FILES = 4096
+
+
+def pytest_configure() -> None:
+    # Tables are files and tests leave many open at once; shells commonly allow 1024.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    # A crash test that dumps core would fill the disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def on_memory(path: Path) -> bool:
+    """Whether `path` is on tmpfs, where O_DIRECT and fsync would be tested against nothing."""
+    best, kind = "", ""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, mount, filesystem, *_ = line.split()
+        if str(path).startswith(mount.rstrip("/") + "/") and len(mount) > len(best):
+            best, kind = mount, filesystem
+    return kind in ("tmpfs", "ramfs")
+
+
+def scratch_root() -> Path:
+    """Where temporary data directories go: the temporary directory, or /var/tmp where that is only memory."""
+    root = Path(tempfile.gettempdir())
+    return Path("/var/tmp") if on_memory(root) else root
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A path on a real disk that does not exist yet, removed afterwards."""
+    root = Path(tempfile.mkdtemp(prefix="filestore-test-", dir=scratch_root()))
+    yield root / "data"
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """A fresh seed for a random test; pytest shows what was printed when the test fails."""
+    value = random.SystemRandom().randrange(2**32)
+    print(f"seed of {request.node.nodeid}: {value}")
+    return value
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[object]:
+    """A real `filestore serve` on free ports, started once: a `filestore.demo.server.Server`.
+
+    Tests share its database: each makes its own tables by its own names and drops them.
+    """
+    from filestore.demo.server import Server
+
+    root = Path(tempfile.mkdtemp(prefix="filestore-server-", dir=scratch_root()))
+    running = Server(root / "data", root / "server.log")
+    try:
+        running.start()
+        yield running
+    finally:
+        running.kill()
+        shutil.rmtree(root)
