@@ -1,8 +1,9 @@
 """The rules that every `File` keeps, in one place: `CheckedFile` over a few raw calls.
 
-Idea: an implementation supplies `_raw_*` calls that behave like system calls (they raise OSError); this class checks
-arguments, counts, names file and offset in errors, and keeps the poison rule. Direct, buffered and simulated files
-all inherit it, so that a crash test on the simulated disk exercises the very code that guards the real one.
+Idea: an implementation supplies `_raw_*` calls that behave like system calls (they raise OSError); this class
+checks arguments, counts, names file and offset in errors, and keeps the poison rule. Direct, buffered and
+simulated files all inherit it, so that a crash test on the simulated disk exercises the very code that guards
+the real one.
 
 The poison rule (RELIABILITY R31, R34): a write that failed before its first byte for want of space is a clean
 DiskFull; any other failed write, and any failed sync, poisons the file. Nothing is ever retried.
@@ -10,6 +11,7 @@ DiskFull; any other failed write, and any failed sync, poisons the file. Nothing
 
 from __future__ import annotations
 
+import abc
 import errno
 import threading
 import time
@@ -47,8 +49,8 @@ def storage_error(error: OSError, what: str) -> DiskFull | StorageFailed:
     return StorageFailed(f"{what}: {describe_error(error)}")
 
 
-class CheckedFile:
-    """Base of every file. Thread rule: any thread; the lock covers state changes, never the transfer itself."""
+class CheckedFile(abc.ABC):
+    """Base of every file. Any thread may call; the lock covers state changes, never the transfer itself."""
 
     def __init__(self, path: str, *, read_only: bool) -> None:
         self.path = path
@@ -62,26 +64,26 @@ class CheckedFile:
 
     # What an implementation supplies. Offsets, lengths and sizes are aligned and checked already.
 
-    def _raw_size(self) -> int:
-        raise TypeError(f"{type(self).__name__} lacks _raw_size")
+    @abc.abstractmethod
+    def _raw_size(self) -> int: ...
 
-    def _raw_read(self, offset: int, length: int) -> Bytes:
-        raise TypeError(f"{type(self).__name__} lacks _raw_read")
+    @abc.abstractmethod
+    def _raw_read(self, offset: int, length: int) -> Bytes: ...
 
-    def _raw_write(self, offset: int, parts: Sequence[Bytes]) -> None:
-        raise TypeError(f"{type(self).__name__} lacks _raw_write")
+    @abc.abstractmethod
+    def _raw_write(self, offset: int, parts: Sequence[Bytes]) -> None: ...
 
-    def _raw_allocate(self, size: int) -> None:
-        raise TypeError(f"{type(self).__name__} lacks _raw_allocate")
+    @abc.abstractmethod
+    def _raw_allocate(self, size: int) -> None: ...
 
-    def _raw_sync(self) -> None:
-        raise TypeError(f"{type(self).__name__} lacks _raw_sync")
+    @abc.abstractmethod
+    def _raw_sync(self) -> None: ...
 
-    def _raw_map(self, offset: int, length: int) -> Bytes:
-        raise TypeError(f"{type(self).__name__} lacks _raw_map")
+    @abc.abstractmethod
+    def _raw_map(self, offset: int, length: int) -> Bytes: ...
 
-    def _raw_close(self) -> None:
-        raise TypeError(f"{type(self).__name__} lacks _raw_close")
+    @abc.abstractmethod
+    def _raw_close(self) -> None: ...
 
     # The public face: see `filestore.hal.file.File` for the contract of each.
 
@@ -159,7 +161,6 @@ class CheckedFile:
         with self._state:
             if self._written > self._synced:
                 raise ValueError(f"file {self.path} has unsynced writes: sync it before mapping it")
-            self._sealed = True
         size = self.size()
         if offset + length > size:
             # Touching a map beyond the end of the file is SIGBUS, which no handler can turn into an answer.
@@ -175,6 +176,7 @@ class CheckedFile:
             window = self._raw_map(first, offset + length - first)
         except OSError as error:
             raise storage_error(error, f"cannot map file {self.path} at offset {offset}") from error
+        self._sealed = True
         COUNTERS.maps += 1
         COUNTERS.mapped_bytes += window.size
         return window[offset - first :]
@@ -215,7 +217,7 @@ class CheckedFile:
             raise ValueError(f"data for file {self.path} must be a contiguous one-dimensional uint8 array")
         if offset < 0 or offset % ALIGNMENT or data.size % ALIGNMENT:
             raise ValueError(
-                f"offset {offset} and length {data.size} for file {self.path} must be multiples of {ALIGNMENT}"
+                f"offset {offset} and length {data.size} for {self.path} are not multiples of {ALIGNMENT}"
             )
 
     def _runs(self, writes: Sequence[tuple[int, Bytes]]) -> list[tuple[int, list[Bytes]]]:
@@ -239,7 +241,7 @@ class CheckedFile:
             self._write_run(offset, parts, alone=index == 0)
 
     def _write_run(self, offset: int, parts: Sequence[Bytes], *, alone: bool = True) -> None:
-        """One adjacent run. `alone`: nothing of the same batch is written yet, so a full disk is a clean refusal."""
+        """One adjacent run. `alone`: nothing of its batch is written yet, and a full disk a clean refusal."""
         nbytes = sum(part.size for part in parts)
         if nbytes == 0:
             return
@@ -248,7 +250,7 @@ class CheckedFile:
         try:
             self._raw_write(offset, parts)
         except OSError as error:
-            where = f"cannot write {nbytes} bytes to file {self.path} at offset {offset}: {describe_error(error)}"
+            where = f"cannot write {nbytes} bytes to {self.path} at offset {offset}: {describe_error(error)}"
             if alone and error.errno in FULL and not isinstance(error, ShortTransfer):
                 COUNTERS.io_errors += 1
                 raise DiskFull(f"disk full: {where}") from error

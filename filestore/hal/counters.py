@@ -1,15 +1,16 @@
 """Process-wide counts of what the hal did: reads, writes, bytes, syncs, arenas.
 
 Plain attributes, added to without a lock: a lost increment under a thread switch is accepted, a lock on the
-read path is not. Numbers only grow, except the gauges of reserved memory. It does not keep time series; whoever
-wants rates subtracts two snapshots.
+read path is not. Numbers only grow, except the gauges of reserved memory. It does not keep time series;
+whoever wants rates subtracts two snapshots.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-SYNC_BUCKETS: Final = 28  # bucket i counts syncs of [2**(i-1), 2**i) microseconds; 2**27 us is beyond two minutes
+# Bucket i counts syncs of [2**(i-1), 2**i) microseconds; the last one begins beyond a minute.
+SYNC_BUCKETS: Final = 28
 
 
 class Counters:
@@ -21,8 +22,8 @@ class Counters:
         "bounce_copies",
         "direct_opens",
         "io_errors",
-        "maps",
         "mapped_bytes",
+        "maps",
         "opens",
         "read_bytes",
         "reads",

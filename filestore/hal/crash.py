@@ -1,11 +1,12 @@
 """Which states a power cut may leave: an enumeration over the operations in flight.
 
-Idea: a crash state is a value, `Survivors`: at which point of the trace the power went, and what of each operation in
-flight survived. The value prints as one line and parses back from it, so a failing state is reproduced from its text.
+Idea: a crash state is a value, `Survivors`: at which point of the trace the power went, and what of each
+operation in flight survived. The value prints as one line and parses back from it, so a failing state is
+reproduced from its text.
 
-Kinds (RELIABILITY F1): none and all survive; each single one dropped; each write torn at each sector edge, its head or its
-tail kept; all subsets when at most `SUBSETS_EXACT` are in flight, else seeded samples; the last write shorn (a sector
-of garbage inside it); contents survive without names, and names without contents.
+Kinds (RELIABILITY F1): none and all survive; each single one dropped; each write torn at each sector edge,
+its head or its tail kept; all subsets when at most `SUBSETS_EXACT` are in flight, else seeded samples; the
+last write shorn (a sector of garbage inside it); contents survive without names, and names without contents.
 When a point has more states than `per_op`, a seeded choice takes from every kind in turn and drops no kind.
 
 It does not know the engine: what a state should recover to is the caller's model.
@@ -31,8 +32,9 @@ EDGES_MAX: Final = 16  # torn edges tried of one long write: the first, the last
 class Survivors:
     """What survived a power cut before operation `op`. Operations are named by their index in the trace.
 
-    `whole`: data operations that survived entirely. `torn`: (op, edge), the bytes before `edge` survived, or from
-    -`edge` on when negative. `shorn`: (op, sector), all survived but for garbage in one sector. `names`: name operations.
+    `whole`: data operations that survived entirely. `torn`: (op, edge), the bytes before `edge` survived, or
+    from -`edge` on when negative. `shorn`: (op, sector), all survived but for garbage in one sector. `names`:
+    name operations.
     """
 
     op: int
@@ -113,10 +115,11 @@ def enumerate_states(medium: Medium, op: int, seed: int, per_op: int | None) -> 
     names = [found for found in flight if found.kind in NAME_KINDS]
     if not flight:
         return [Survivors(op, "none")]
+    some = data if per_op is None else _some(data, per_op, rng)
     kinds = [
         list(_simple(op, data, names)),
         list(_dropped(op, data, names)),
-        list(_torn(op, data, names, rng)),
+        list(_torn(op, data, some, names, rng)),
         list(_shorn(op, data, names, rng)),
         list(_subsets(op, data, names, rng)),
     ]
@@ -156,8 +159,17 @@ def _dropped(op: int, data: list[Op], names: list[Op]) -> Iterator[Survivors]:
         yield Survivors(op, "dropped", whole=_indexes(data), names=_without(names, lost))
 
 
-def _torn(op: int, data: list[Op], names: list[Op], rng: random.Random) -> Iterator[Survivors]:
-    for torn in data:
+def _some(data: list[Op], limit: int, rng: random.Random) -> list[Op]:
+    """At most `limit` of the operations, the last among them: a checkpoint has hundreds in flight."""
+    if len(data) <= limit:
+        return data
+    return [*rng.sample(data[:-1], limit - 1), data[-1]]
+
+
+def _torn(
+    op: int, data: list[Op], some: list[Op], names: list[Op], rng: random.Random
+) -> Iterator[Survivors]:
+    for torn in some:
         if torn.kind != "write":
             continue
         edges = list(range(SECTOR, len(torn.data), SECTOR))
@@ -171,7 +183,7 @@ def _torn(op: int, data: list[Op], names: list[Op], rng: random.Random) -> Itera
 
 
 def _shorn(op: int, data: list[Op], names: list[Op], rng: random.Random) -> Iterator[Survivors]:
-    writes = [found for found in data if found.kind == "write"]
+    writes = [found for found in data if len(found.data) >= SECTOR]
     if not writes:
         return
     last = writes[-1]

@@ -1,11 +1,12 @@
 """Files on a real disk through O_DIRECT, and the transfer loops that buffered files share.
 
-Why O_DIRECT: a buffered write's error surfaces later, once, at an fsync that may belong to somebody else, and the page
-cache then shows bytes that the disk does not hold. A direct write fails where it is made, and a direct read sees the disk.
+Why O_DIRECT: a buffered write's error surfaces later, once, at an fsync that may belong to somebody else, and
+the page cache then shows bytes that the disk does not hold. A direct write fails where it is made, and a
+direct read sees the disk.
 
-The kernel wants offset, length and memory address aligned; statx(STATX_DIOALIGN) names the units, and where it does
-not, one real transfer of 4096 bytes is tried. Files are aligned to `ALIGNMENT` everywhere, so only the address of
-foreign arrays has to be mended here, by a copy.
+The kernel wants offset, length and memory address aligned; statx(STATX_DIOALIGN) names the units, and where
+it does not, one real transfer of 4096 bytes is tried. Files are aligned to `ALIGNMENT` everywhere, so only
+the address of foreign arrays has to be mended here, by a copy.
 
 It does not do io_uring: a small thread pool reaches the same rate on the cores that were measured.
 """
@@ -16,7 +17,6 @@ import ctypes
 import errno
 import mmap
 import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -28,11 +28,12 @@ from filestore.hal.counters import COUNTERS
 from filestore.hal.file import ALIGNMENT, Bytes
 from filestore.hal.memory import address, aligned_buffer
 
-# read(2), NOTES: Linux transfers at most 0x7ffff000 bytes per call, whatever is asked; it is a multiple of 4096.
+# read(2), NOTES: Linux transfers at most 0x7ffff000 bytes per call, whatever is asked; it is a multiple of
+# 4096.
 TRANSFER_MAX: Final = 0x7FFFF000
 PARTS_MAX: Final = 1024  # IOV_MAX
 AGAIN_MAX: Final = 8  # EAGAIN on a regular file is a surprise; EINTR is retried by Python itself (PEP 475)
-POOL_THREADS: Final = 4  # 4 threads reach half of the device's IOPS, 16 nearly all, and there are 2 cores to share
+POOL_THREADS: Final = 4  # reach half of the IOPS measured with 16, and leave the cores to others
 POOL_MIN_RUNS: Final = 8  # below this, handing over costs more than it saves
 
 STATX_DIOALIGN: Final = 0x2000
@@ -41,12 +42,25 @@ _STATX_MASK: Final = 0  # offsets into struct statx, statx(2)
 _STATX_DIO_MEM_ALIGN: Final = 152
 _STATX_DIO_OFFSET_ALIGN: Final = 156
 
-_pool: ThreadPoolExecutor | None = None
-_pool_guard = threading.Lock()
+# Starts no thread before its first task.
+_POOL: Final = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="filestore-io")
+
+
+def fallocate(fd: int, size: int) -> None:
+    """fallocate(2), mode 0. Not posix_fallocate: glibc's writes into every block where the kernel cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    for _ in range(AGAIN_MAX):
+        if libc.fallocate(fd, 0, 0, size) == 0:
+            return
+        number = ctypes.get_errno()
+        if number != errno.EINTR:
+            break
+    raise OSError(number, os.strerror(number))
 
 
 def dio_alignment(fd: int) -> tuple[int, int] | None:
-    """(memory, offset) alignment that statx names for an open file; (0, 0) = no direct I/O; None = not told."""
+    """(memory, offset) alignment that statx names for an open file; (0, 0): no direct I/O; None: not told."""
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "statx"):
         return None
@@ -76,21 +90,13 @@ def direct_refusal(directory: str) -> str | None:
                 return f"direct I/O wants alignment {told[0]}/{told[1]}, which {ALIGNMENT} does not satisfy"
         probe = aligned_buffer(ALIGNMENT)
         probe[:] = 0
-        if os.pwritev(fd, [probe], 0) != ALIGNMENT or os.preadv(fd, [probe], 0) != ALIGNMENT:
+        if os.pwritev(fd, [probe.data], 0) != ALIGNMENT or os.preadv(fd, [probe.data], 0) != ALIGNMENT:
             return "a direct transfer of one page was cut short"
     except OSError as error:
         return f"direct transfer: {error.strerror}"
     finally:
         os.close(fd)
     return None
-
-
-def _shared_pool() -> ThreadPoolExecutor:
-    global _pool
-    with _pool_guard:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="filestore-io")
-        return _pool
 
 
 def aligned_parts(parts: Sequence[Bytes]) -> list[Bytes]:
@@ -119,14 +125,15 @@ class PosixFile(CheckedFile):
         return os.fstat(self._fd).st_size
 
     def _raw_read(self, offset: int, length: int) -> Bytes:
-        # Never ask for more than exists: a huge length then costs nothing, and the end of the file needs no extra call.
+        # Never ask for more than exists: a huge length then costs nothing, and the end of the file needs no
+        # extra call.
         length = min(length, max(0, -(-os.fstat(self._fd).st_size // ALIGNMENT) * ALIGNMENT - offset))
         buffer = aligned_buffer(length)
         done = 0
         again = 0
         while done < length:
             try:
-                count = os.preadv(self._fd, [buffer[done : done + TRANSFER_MAX]], offset + done)
+                count = os.preadv(self._fd, [buffer[done : done + TRANSFER_MAX].data], offset + done)
             except BlockingIOError:
                 again += 1
                 if again > AGAIN_MAX:
@@ -139,21 +146,23 @@ class PosixFile(CheckedFile):
         return buffer[:done]
 
     def _raw_write(self, offset: int, parts: Sequence[Bytes]) -> None:
+        start = offset
         for first in range(0, len(parts), PARTS_MAX):
             group = parts[first : first + PARTS_MAX]
             if sum(part.size for part in group) > TRANSFER_MAX:
                 for part in group:
                     for cut in range(0, part.size, TRANSFER_MAX):
-                        offset = self._transfer(offset, [part[cut : cut + TRANSFER_MAX]], first > 0 or cut > 0)
+                        piece = part[cut : cut + TRANSFER_MAX]
+                        offset = self._transfer(offset, [piece], offset > start)
             else:
-                offset = self._transfer(offset, group, first > 0)
+                offset = self._transfer(offset, group, offset > start)
 
     def _transfer(self, offset: int, parts: Sequence[Bytes], begun: bool) -> int:
         """One pwritev, at most `TRANSFER_MAX` bytes; returns the offset after it.
 
-        A short write into the page cache may be continued (RELIABILITY R35); a short direct write means that the
-        device failed or filled up part of the way, and is a failure. `begun` says that earlier bytes of the same
-        request are written, so that running out of space now is no longer a clean refusal.
+        A short write into the page cache may be continued (RELIABILITY R35); a short direct write means that
+        the device failed or filled up part of the way, and is a failure. `begun` says that earlier bytes of
+        the same request are written, so that running out of space now is no longer a clean refusal.
         """
         total = sum(part.size for part in parts)
         rest = list(aligned_parts(parts)) if self.direct else list(parts)
@@ -161,7 +170,7 @@ class PosixFile(CheckedFile):
         again = 0
         while True:
             try:
-                count = os.pwritev(self._fd, rest, offset + done)
+                count = os.pwritev(self._fd, [part.data for part in rest], offset + done)
             except BlockingIOError:
                 again += 1
                 if again > AGAIN_MAX:
@@ -169,7 +178,7 @@ class PosixFile(CheckedFile):
                 continue
             except OSError as error:
                 if begun or done:
-                    raise ShortTransfer(error.errno or errno.EIO, done, error.strerror or "short write") from error
+                    raise ShortTransfer(error.errno or errno.EIO, done, error.strerror or "") from error
                 raise
             done += count
             if done == total:
@@ -185,11 +194,12 @@ class PosixFile(CheckedFile):
         if size == 0:
             return
         try:
-            os.posix_fallocate(self._fd, 0, size)
+            fallocate(self._fd, size)
         except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
-            # No fallocate here (some network filesystems): a sparse file keeps the contract, without the reservation.
+            # No fallocate here (some network filesystems): a sparse file keeps the contract, without the
+            # reservation.
             if os.fstat(self._fd).st_size < size:
                 os.ftruncate(self._fd, size)
 
@@ -213,7 +223,8 @@ class DirectFile(PosixFile):
         if len(runs) < POOL_MIN_RUNS:
             super()._write_runs(runs)
             return
-        pending = [_shared_pool().submit(self._write_share, runs[first::POOL_THREADS]) for first in range(POOL_THREADS)]
+        shares = [runs[first::POOL_THREADS] for first in range(POOL_THREADS)]
+        pending = [_POOL.submit(self._write_share, share) for share in shares]
         # Wait for all before raising: the caller may reuse its buffers as soon as this returns.
         for failure in [task.exception() for task in pending]:
             if failure is not None:

@@ -4,16 +4,16 @@ Idea: `File` and `FileSystem` are the only way to bytes that survive. Three impl
 simulated) keep the same promises, so the whole engine runs on the simulated disk in crash tests.
 
 Invariants:
-- every write has an aligned offset and length (`ALIGNMENT`), on every implementation, so that code that works on one
-  works on all of them;
-- a write is in flight until a later `sync` of the same file has returned; a name (create, rename, unlink) is in flight
-  until a later `sync_dir` of its directory has returned;
-- a failed sync is final: the file is poisoned and says so at every later write and sync, because the kernel reports
-  a write-back error once and answers the next fsync with success while the disk holds the old bytes;
+- every write has an aligned offset and length (`ALIGNMENT`), on every implementation, so that code that works
+  on one works on all of them;
+- a write is in flight until a later `sync` of the same file has returned; a name (create, rename, unlink) is
+  in flight until a later `sync_dir` of its directory has returned;
+- a failed sync is final: the file is poisoned and says so at every later write and sync, because the kernel
+  reports a write-back error once and answers the next fsync with success while the disk holds the old bytes;
 - one access path per file at one time: written and synced first, mapped read-only afterwards, never both.
 
-Paths are relative strings with '/' between components ('wal/000.log'); '' is the root. It does not do: truncation,
-append, locks on ranges, writable maps.
+Paths are relative strings with '/' between components ('wal/000.log'); '' is the root. It does not do:
+truncation, append, locks on ranges, writable maps.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-ALIGNMENT: Final = 4096  # the page, and a multiple of every block size in use; 512 suffices on most disks, never relied on
-SECTOR: Final = 512  # the largest unit that a device may be assumed to write whole, and not even that is believed
+ALIGNMENT: Final = 4096  # the page, and a multiple of the block sizes in use; 512 would do on most disks
+SECTOR: Final = 512  # the unit at which writes tear; that one is written whole is not believed either
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -34,8 +34,9 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 class DirectIO(enum.Enum):
     """How much O_DIRECT matters to whoever opens the directory.
 
-    Buffered writes hide write-back errors from the process that caused them, so a production store wants REQUIRED;
-    some filesystems refuse O_DIRECT, so a laptop wants OPTIONAL; tests of the buffered path want DISABLED.
+    Buffered writes hide write-back errors from the process that caused them, so a production store wants
+    REQUIRED; some filesystems refuse O_DIRECT, so a laptop wants OPTIONAL; tests of the buffered path want
+    DISABLED.
     """
 
     REQUIRED = "required"
@@ -45,26 +46,27 @@ class DirectIO(enum.Enum):
 
 @runtime_checkable
 class File(Protocol):
-    """One open file. Methods may be called from any thread; overlapping concurrent writes have no defined order."""
+    """One open file. Any thread may call; overlapping concurrent writes have no defined order."""
 
     def size(self) -> int:
         """Bytes from the start to the end of the file."""
         ...
 
     def read_at(self, offset: int, length: int) -> Bytes:
-        """What exists of `length` bytes from `offset`: a fresh writable array, shorter at the end of the file.
+        """What exists of `length` bytes from `offset`: a fresh writable array, shorter at the end of the
+        file.
 
-        The array starts on an `ALIGNMENT` boundary when `offset` is aligned. Whether fewer bytes are an error is
-        for the caller to say. Raises StorageFailed naming file and offset.
+        The array starts on an `ALIGNMENT` boundary when `offset` is aligned. Whether fewer bytes are an error
+        is for the caller to say. Raises StorageFailed naming file and offset.
         """
         ...
 
     def write_at(self, offset: int, data: Bytes) -> None:
         """Writes contiguous uint8 `data` at `offset`; both offset and length are multiples of `ALIGNMENT`.
 
-        The array's own address need not be aligned: it is then copied through an aligned buffer. The caller must not
-        change `data` before the call returns. Raises ValueError (misaligned), DiskFull (nothing was written),
-        StorageFailed (anything else; the file is poisoned, since what reached the disk is unknown).
+        The array's own address need not be aligned: it is then copied through an aligned buffer. The caller
+        must not change `data` before the call returns. Raises ValueError (misaligned), DiskFull (nothing was
+        written), StorageFailed (anything else; the file is poisoned, since what reached the disk is unknown).
         """
         ...
 
@@ -77,15 +79,15 @@ class File(Protocol):
         ...
 
     def sync(self) -> None:
-        """Returns when every earlier write and allocate of this file is durable; not its name. Failure is final."""
+        """Returns when all earlier writes and allocates of this file are durable. Failure is final."""
         ...
 
     def map_read(self, offset: int, length: int) -> Bytes:
         """A read-only view of a private PROT_READ map of bytes that must all exist (else DataCorrupted).
 
-        Only for sealed files: with unsynced writes it raises ValueError, and after it this handle writes no more.
-        Lifetime: the view owns the map. It stays valid after `close` and `unlink`, and the map goes away with the last
-        view. A bad sector under a map is SIGBUS, so verify first by `read_at`.
+        Only for sealed files: with unsynced writes it raises ValueError, and after it this handle writes no
+        more. Lifetime: the view owns the map. It stays valid after `close` and `unlink`, and the map goes
+        away with the last view. A bad sector under a map is SIGBUS, so verify first by `read_at`.
         """
         ...
 

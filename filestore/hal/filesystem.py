@@ -1,7 +1,7 @@
 """The real directory tree: open, list, rename, sync, lock.
 
-The mode of I/O is decided once per tree, by a real transfer into an unnamed file, not by hope: REQUIRED fails loudly
-where the filesystem refuses O_DIRECT, OPTIONAL falls back to the page cache and logs that it did.
+The mode of I/O is decided once per tree, by a real transfer into an unnamed file, not by hope: REQUIRED fails
+loudly where the filesystem refuses O_DIRECT, OPTIONAL falls back to the page cache and logs that it did.
 
 A failed directory sync is as final as a file's: the directory is poisoned, later syncs of it raise.
 It does not do: symbolic links out of the tree, watching, quotas.
@@ -28,7 +28,7 @@ DIRECTORY_MODE: Final = 0o700
 
 
 class FileLock:
-    """An flock on an open file: it belongs to the open file description, so it conflicts within a process too."""
+    """An flock on an open file. It belongs to the open file, so it conflicts within a process too."""
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd: int | None = fd
@@ -42,7 +42,7 @@ class FileLock:
 
 
 class RealFileSystem:
-    """A tree on a mounted filesystem. Thread rule: any thread. `direct` says whether files are opened with O_DIRECT."""
+    """A tree on a mounted filesystem. Any thread may call. `direct`: files are opened with O_DIRECT."""
 
     def __init__(self, root: str, *, direct: bool, refusal: str | None) -> None:
         self.root = root
@@ -120,8 +120,8 @@ class RealFileSystem:
             raise
         except OSError as error:
             COUNTERS.io_errors += 1
-            self._poison[path] = describe_error(error)
-            raise StorageFailed(f"cannot sync directory {path or self.root}: {describe_error(error)}") from error
+            why = self._poison[path] = describe_error(error)
+            raise StorageFailed(f"cannot sync directory {path or self.root}: {why}") from error
 
     def lock(self, path: str = "LOCK") -> FileLock:
         full = self._full(path)
@@ -168,7 +168,8 @@ def sync_directory(full: str) -> None:
 def open_filesystem(root: str, *, direct: DirectIO = DirectIO.OPTIONAL) -> RealFileSystem:
     """The tree at `root`, which is made (and its name synced) when missing; its parent must exist.
 
-    Raises StorageFailed when `direct` is REQUIRED and the filesystem refuses O_DIRECT, or the root cannot be used.
+    Raises StorageFailed when `direct` is REQUIRED and the filesystem refuses O_DIRECT, or the root cannot be
+    used.
     """
     full = os.path.abspath(root)
     try:

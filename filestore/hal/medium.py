@@ -1,20 +1,22 @@
 """What a disk holds and what it may forget: the state machine below the simulated disk.
 
-Idea: each file has two contents, `live` (what reads return) and `durable` (what a power cut leaves), and a list of
-operations in flight between the two. Names work alike: a live and a durable map from path to file, and the name
-operations that no directory sync covers yet. Everything else, crash states included, is replaying `Op`s over this.
+Idea: each file has two contents, `live` (what reads return) and `durable` (what a power cut leaves), and a
+list of operations in flight between the two. Names work alike: a live and a durable map from path to file,
+and the name operations that no directory sync covers yet. Everything else, crash states included, is
+replaying `Op`s over this.
 
 Assumptions about the medium, to be weaker than any real disk and filesystem:
-- a write in flight survives wholly, not at all, cut at any 512-byte edge (either side), or with one sector of garbage;
-  writes in flight survive independently of their order, sizes and allocations too;
+- a write in flight survives wholly, not at all, cut at any 512-byte edge (either side), or with one sector of
+  garbage; writes in flight survive independently of their order, sizes and allocations too;
 - what a returned sync covers survives every crash (a disk that lies is out of scope);
 - names survive independently of contents, each name operation by itself, a rename as one step;
 - a sync of a file does not make its name durable, ext4's kindness is not relied on;
-- after a failed sync the data in flight is in limbo: reads return it, it may or may not be on the disk, and the next
-  sync succeeds and forgets it (measured on Linux: the second fsync returns success, the disk holds the old bytes).
+- after a failed sync the data in flight is in limbo: reads return it, it may or may not be on the disk, and
+  the next sync succeeds and forgets it (measured on Linux: the second fsync returns success, the disk holds
+  the old bytes).
 
-Pages are immutable bytes objects, so that copying a disk copies references only. It does no I/O, checks no arguments
-and raises no errors: that is `simulated.py`.
+Pages are immutable bytes objects, so that copying a disk copies references only. It does no I/O, checks no
+arguments and raises no errors: that is `simulated.py`.
 """
 
 from __future__ import annotations
@@ -141,9 +143,11 @@ class Medium:
         """Carries out one operation; a failed one leaves what a failure leaves."""
         if op.kind in DATA_KINDS:
             inode = self.inodes[op.inode]
-            (inode.pending if op.ok else inode.limbo).append(op)
             if op.ok:
+                inode.pending.append(op)
                 apply_data(inode.live, op)
+            elif op.data:  # maybe on the disk, though it is not read back
+                inode.limbo.append(op)
         elif op.kind == "sync":
             self._sync(self.inodes[op.inode], op.ok)
         elif op.kind == "sync_dir":
@@ -156,7 +160,7 @@ class Medium:
             self.pending_names.append(op)
 
     def in_flight(self) -> list[Op]:
-        """Data and name operations that a crash now may or may not undo, oldest first; only those that could matter."""
+        """The operations that a crash now may or may not undo, oldest first; only those that could matter."""
         reachable = set(self.durable_names.values()) | {op.inode for op in self.pending_names}
         ops = list(self.pending_names)
         for number in reachable:
@@ -169,8 +173,8 @@ class Medium:
     def after_crash(self, pieces: Mapping[int, list[tuple[int, bytes]]], names: Iterable[int]) -> Medium:
         """The disk that a power cut leaves, all of it durable.
 
-        `pieces` maps the index of each surviving data operation to what of it survived, as (offset, bytes); an
-        allocation that survives has an empty list. `names` are the surviving name operations' indexes.
+        `pieces` maps the index of each surviving data operation to what of it survived, as (offset, bytes);
+        an allocation that survives has an empty list. `names` are the surviving name operations' indexes.
         """
         kept = set(names)
         left = Medium()
@@ -182,7 +186,7 @@ class Medium:
         # A directory whose own name was lost takes what is in it along.
         left.durable_dirs = {path for path in left.durable_dirs if _reachable(path, left.durable_dirs)}
         left.durable_names = {
-            path: number for path, number in left.durable_names.items() if parent_of(path) in left.durable_dirs
+            path: inode for path, inode in left.durable_names.items() if parent_of(path) in left.durable_dirs
         }
         for number in set(left.durable_names.values()):
             inode = self.inodes[number]
@@ -193,7 +197,8 @@ class Medium:
                         content.grow(op.offset)
                     for offset, data in pieces[op.index]:
                         content.write(offset, data)
-            # A write cut inside a page leaves a size inside that page; the engine must cope, as on a real disk.
+            # A write cut inside a page leaves a size inside that page; the engine must cope, as on a real
+            # disk.
             left.inodes[number] = Inode(content, content.copy())
         left.names = left.durable_names.copy()
         left.dirs = left.durable_dirs.copy()

@@ -1,11 +1,11 @@
 """Anonymous memory for the engine: arenas at stable addresses, handed out as numpy arrays.
 
-Idea: what can change lives in anonymous pages that the kernel never writes back by itself (RELIABILITY R11). An arena
-reserves address space, generously; pages become real when first touched, and `trim` gives them back. So a growing
-vector never moves: kernels and snapshots may keep its address.
+Idea: what can change lives in anonymous pages that the kernel never writes back by itself (RELIABILITY R11).
+An arena reserves address space, generously; pages become real when first touched, and `trim` gives them back.
+So a growing vector never moves: kernels and snapshots may keep its address.
 
-Invariants: an arena's address is page-aligned and fixed for its life; untouched and trimmed bytes read as zero; the
-memory lives as long as any array or view made from it.
+Invariants: an arena's address is page-aligned and fixed for its life; untouched and trimmed bytes read as
+zero; the memory lives as long as any array or view made from it.
 
 It does not do: small allocations, pools, accounting per table, limits (the caller compares `reserved_bytes`).
 """
@@ -25,7 +25,7 @@ from filestore.hal.file import ALIGNMENT, Bytes, round_up
 from filestore.hal.numa import get_numa
 
 HUGE_PAGE: Final = 2 << 20
-MAP_NORESERVE: Final = 0x4000  # Linux, all architectures but alpha, mips and parisc; python 3.11 has no name for it
+MAP_NORESERVE: Final = 0x4000  # Linux on x86 and arm; Python 3.11 has no name for it
 
 
 def address(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> int:
@@ -34,17 +34,19 @@ def address(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> int:
 
 
 def aligned_buffer(nbytes: int, alignment: int = ALIGNMENT) -> Bytes:
-    """uint8[nbytes], not initialised, at an aligned address; ordinary heap memory, freed with its last view."""
+    """uint8[nbytes], not initialised, at an aligned address; heap memory, freed with its last view."""
     block = np.empty(nbytes + alignment, dtype=np.uint8)
     first = -address(block) % alignment
     return block[first : first + nbytes]
 
 
 class Arena:
-    """One reservation of address space. `array` is uint8[nbytes]; use `reserve` unless you want to trim or release.
+    """One reservation of address space. `array` is uint8[nbytes]; use `reserve` unless you want to trim or
+    release.
 
     Thread rule: `array` is as safe as any numpy array; `trim` and `release` belong to the owner.
-    Lifetime: the pages go back when `release` was called and no view is alive, or when the last of arena and views dies.
+    Lifetime: the pages go back when `release` was called and no view is alive, or when the last of arena and
+    views dies.
     """
 
     def __init__(self, nbytes: int, *, huge: bool = False, node: int | None = None) -> None:
@@ -64,8 +66,8 @@ class Arena:
                 raise
             raise OutOfMemory(f"cannot reserve {nbytes} bytes of memory") from error
         if huge and self.mapped_bytes >= HUGE_PAGE:
-            # First touch of a huge page clears 2 MiB at once: slower to start (measured 541 against 153 ms for 256 MiB),
-            # faster to scan. Hence only on demand.
+            # First touch of a huge page clears 2 MiB at once: slower to start (measured 541 against 153 ms
+            # for 256 MiB), faster to scan. Hence only on demand.
             pages.madvise(mmap.MADV_HUGEPAGE)
         self._pages: mmap.mmap | None = pages
         self.array: Bytes = np.frombuffer(pages, dtype=np.uint8, count=nbytes)
@@ -74,11 +76,12 @@ class Arena:
             get_numa().bind(self.address, self.mapped_bytes, node)
         COUNTERS.arenas += 1
         COUNTERS.arena_bytes += self.mapped_bytes
-        # The buffer that numpy holds is a memoryview over the mmap, so the mmap object dies with the last view.
+        # The buffer that numpy holds is a memoryview over the mmap, so the mmap object dies with the last
+        # view.
         weakref.finalize(pages, _returned, self.mapped_bytes)
 
     def trim(self, first: int = 0, last: int | None = None) -> int:
-        """Gives back the whole pages inside bytes [first, last); they read as zero again. Returns bytes given back."""
+        """Gives back the whole pages in bytes [first, last), which then read as zero. Returns their bytes."""
         if self._pages is None:
             raise ValueError("the arena is released")
         end = self.mapped_bytes if last is None or last >= self.nbytes else last - last % ALIGNMENT
@@ -90,7 +93,7 @@ class Arena:
         return end - start
 
     def release(self) -> None:
-        """Drops the arena's own hold. Views that callers kept stay valid; without any, the memory goes at once."""
+        """Drops the arena's own hold. Views that callers kept stay valid and keep the memory."""
         self._pages = None
         self.array = np.empty(0, dtype=np.uint8)
 
@@ -101,10 +104,11 @@ def _returned(nbytes: int) -> None:
 
 
 def reserve(nbytes: int, *, huge: bool = False, node: int | None = None) -> Bytes:
-    """uint8[nbytes] of zeroed anonymous memory at a page-aligned address that never changes; gone with its last view.
+    """uint8[nbytes] of zeroed anonymous memory at a page-aligned address that never changes; gone with its
+    last view.
 
-    Costs address space, not memory, until touched. `huge` asks for transparent huge pages from 2 MiB up; `node` binds
-    the pages to a NUMA node. Raises OutOfMemory.
+    Costs address space, not memory, until touched. `huge` asks for transparent huge pages from 2 MiB up;
+    `node` binds the pages to a NUMA node. Raises OutOfMemory.
     """
     return Arena(nbytes, huge=huge, node=node).array
 

@@ -1,7 +1,7 @@
 """NUMA through libnuma by ctypes, or a twin that does nothing and says why.
 
-Idea: callers never ask whether there is NUMA. `get_numa()` gives an object whose methods place threads and memory, or
-are no-ops on one-node machines and without the library; `describe()` tells which.
+Idea: callers never ask whether there is NUMA. `get_numa()` gives an object whose methods place threads and
+memory, or are no-ops on one-node machines and without the library; `describe()` tells which.
 
 Source: numa(3), mbind(2), sched_setaffinity(2). It does not do: policies other than bind, page migration.
 """
@@ -53,6 +53,7 @@ class NullNuma:
         _check_node(node, 1)
 
     def bind(self, address: int, nbytes: int, node: int) -> None:
+        del address, nbytes  # every page is on the one node already
         _check_node(node, 1)
 
     def cpus_of(self, node: int) -> tuple[int, ...]:

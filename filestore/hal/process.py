@@ -31,7 +31,7 @@ def random_bytes(nbytes: int) -> bytes:
 
 
 def exit_now(code: int) -> NoReturn:
-    """Ends the process without cleaning up: after a failed sync nothing that runs may acknowledge or write."""
+    """Ends the process without cleaning up: after a failed sync nothing may acknowledge or write."""
     os._exit(code)
 
 

@@ -1,14 +1,17 @@
-"""An in-memory disk for crash and fault tests of the whole engine: a `FileSystem` that can lose power at any operation.
+"""An in-memory disk for crash and fault tests of the whole engine: a `FileSystem` that can lose power at any
+operation.
 
     disk = SimulatedDisk()
     run_the_engine(disk)
-    for image in disk.crash_states(seed=7, per_op=50):      # new disks, after a power cut before each operation
+    for image in disk.crash_states(seed=7, per_op=50):      # new disks, after a power cut before each
+    operation
         check_recovery(image, acknowledged_before(image.crash_op))      # on failure, print image.description
     image = disk.crash_image("op=17 kind=torn whole=3 torn=9@512 shorn= names=4")   # the same state again
 
-Besides: `fail` makes the n-th call of a kind fail, `crash_at` raises `SimulatedCrash` (crash inside recovery), `corrupt`
-rots bytes at rest. Everything is deterministic by seed. What may survive is said in `medium.py` and `crash.py`;
-the rules of `File` (alignment, poison, sealing) are those of `CheckedFile`, the same code as on a real disk.
+Besides: `fail` makes the n-th call of a kind fail, `crash_at` raises `SimulatedCrash` (crash inside
+recovery), `corrupt` rots bytes at rest. Everything is deterministic by seed. What may survive is said in
+`medium.py` and `crash.py`; the rules of `File` (alignment, poison, sealing) are those of `CheckedFile`, the
+same code as on a real disk.
 
 Thread rule: any thread; one lock serialises the disk, and gives the trace its order.
 It does not do: latency, and torn bytes of allocations.
@@ -16,7 +19,7 @@ It does not do: latency, and torn bytes of allocations.
 
 from __future__ import annotations
 
-import dataclasses
+import builtins
 import errno as errno_codes
 import os
 import threading
@@ -28,9 +31,11 @@ import numpy as np
 from filestore.errors import DirectoryInUse, StorageFailed
 from filestore.hal.checked import CheckedFile, ShortTransfer, describe_error, storage_error
 from filestore.hal.crash import Survivors, enumerate_states, survive
+from filestore.hal.faults import Fault
 from filestore.hal.file import Bytes, File, checked_path, parent_of
 from filestore.hal.medium import Content, Inode, Medium, Op
 from filestore.hal.memory import aligned_buffer
+from filestore.hal.trace import Trace
 
 TRACED: Final = frozenset({"write", "allocate", "sync", "create", "make_dir", "rename", "unlink", "sync_dir"})
 UNTRACED: Final = frozenset({"open", "read", "map", "list"})
@@ -39,29 +44,6 @@ PER_OP: Final = 64
 
 class SimulatedCrash(BaseException):
     """The power is off. A BaseException, because no error handler of the engine may survive a power cut."""
-
-
-@dataclasses.dataclass(slots=True)
-class Fault:
-    """One armed failure; `injected` counts how often it fired: a test whose fault never fired proves nothing."""
-
-    op: str
-    path_prefix: str
-    nth: int
-    error: int
-    sticky: bool
-    short: int | None = None
-    seen: int = 0
-    injected: int = 0
-
-    def fires(self, op: str, path: str) -> bool:
-        if op != self.op or not path.startswith(self.path_prefix):
-            return False
-        self.seen += 1
-        if self.seen == self.nth or (self.sticky and self.seen > self.nth):
-            self.injected += 1
-            return True
-        return False
 
 
 class SimulatedLock:
@@ -110,15 +92,13 @@ class SimulatedFile(CheckedFile):
 class SimulatedDisk:
     """A whole disk in memory; see the module's docstring.
 
-    `ops` is the trace. `capacity` in bytes bounds the sizes of all files (ENOSPC beyond). With `record=False` no trace
-    is kept, for long runs; crash states then exist for the present moment only.
+    `ops` is the trace. `capacity` in bytes bounds the sizes of all files (ENOSPC beyond). With `record=False`
+    no trace is kept, for long runs; crash states then exist for the present moment only.
     """
 
     def __init__(self, *, capacity: int | None = None, record: bool = True) -> None:
         self.root = "simulated"
         self.capacity = capacity
-        self.record = record
-        self.ops: list[Op] = []
         self.op_count = 0
         self.description = "a new disk"  # of a crash image: parses back, see `crash_image`
         self.crash_op = -1  # of a crash image: the power went before this operation of the traced disk
@@ -126,11 +106,15 @@ class SimulatedDisk:
         self.faults: list[Fault] = []
         self.locks: dict[str, SimulatedLock] = {}
         self._medium = Medium()
-        self._base: Medium | None = None  # the disk as the trace began; None: as it is now
-        self._base_op = 0
+        self._trace = Trace(keep=record)
         self._crash_at: int | None = None
         self._poison: dict[str, str] = {}
         self._guard = threading.RLock()
+
+    @property
+    def ops(self) -> builtins.list[Op]:
+        """The trace since the disk was made, or since `forget_trace`."""
+        return self._trace.ops
 
     # FileSystem
 
@@ -190,8 +174,8 @@ class SimulatedDisk:
             try:
                 self.traced("sync_dir", path)
             except OSError as error:
-                self._poison[path] = describe_error(error)
-                raise StorageFailed(f"cannot sync directory {path or '/'}: {describe_error(error)}") from error
+                why = self._poison[path] = describe_error(error)
+                raise StorageFailed(f"cannot sync directory {path or '/'}: {why}") from error
 
     def lock(self, path: str = "LOCK") -> SimulatedLock:
         with self._guard:
@@ -220,9 +204,10 @@ class SimulatedDisk:
     ) -> Fault:
         """Makes the `nth` matching call from now on fail with `error` (all later ones too when `sticky`).
 
-        `op` is a traced kind or one of open, read, map, list. A failed sync leaves its data in limbo; a failed write
-        may have reached the disk, whole or torn, but is not read back, except that with `short` its first `short`
-        bytes are. Running out of space writes nothing. Returns the `Fault`, whose `injected` counts.
+        `op` is a traced kind or one of open, read, map, list. A failed sync leaves its data in limbo; a
+        failed write may have reached the disk, whole or torn, but is not read back, except that with `short`
+        its first `short` bytes are. Running out of space writes nothing. Returns the `Fault`, whose
+        `injected` counts.
         """
         if op not in TRACED | UNTRACED:
             raise ValueError(f"no such operation: {op}")
@@ -244,59 +229,48 @@ class SimulatedDisk:
             self.faults.clear()
 
     def crash_at(self, op_index: int) -> None:
-        """Turns the power off instead of carrying out traced operation `op_index`: SimulatedCrash then and ever after."""
+        """Turns the power off before traced operation `op_index`: SimulatedCrash there and ever after."""
         self._crash_at = op_index
 
     def crash_states(
         self, seed: int = 0, *, start: int | None = None, stop: int | None = None, per_op: int | None = PER_OP
     ) -> Iterator[SimulatedDisk]:
-        """New disks: what power cuts before operation `start`, ..., `stop` (default: all, and after the last) may leave.
+        """New disks: what power cuts before operation `start`, ..., `stop` may leave, by default after the
+        last too.
 
-        At most `per_op` states a point, None for all; the same seed and trace give the same states in the same order.
+        At most `per_op` states a point, None for all. The same seed and trace give the same states in the
+        same order.
         """
         with self._guard:
-            ops = list(self.ops)
-            medium = (self._base or self._medium).copy()
-            base = self._base_op
-        last = base + len(ops)
-        first = base if start is None else start
-        final = last if stop is None else min(stop, last)
-        for point in range(base, final + 1):
-            if point >= first:
-                for survivors in enumerate_states(medium, point, seed, per_op):
-                    yield self._image(medium, survivors)
-            if point < final:
-                medium.apply(ops[point - base])
+            first = self._trace.first if start is None else start
+            points = self._trace.points(self._medium, first, self._trace.end if stop is None else stop)
+        for op, medium in points:
+            for survivors in enumerate_states(medium, op, seed, per_op):
+                yield self._image(medium, survivors)
 
     def crash_image(self, description: str = "none") -> SimulatedDisk:
-        """The disk after one power cut: 'none' or 'all' in flight survives now, or any image's `description`."""
+        """The disk after a power cut: 'none' or 'all' in flight survives now, or an image's `description`."""
         with self._guard:
-            medium = self._medium
             if description in ("none", "all"):
-                kept = enumerate_states(medium, self.op_count, 0, None)
-                survivors = next((state for state in kept if state.kind == description), kept[0])
-                return self._image(medium, survivors)
+                states = enumerate_states(self._medium, self.op_count, 0, None)
+                chosen = [state for state in states if state.kind == description]
+                return self._image(self._medium, (chosen or states)[0])
             survivors = Survivors.parse(description)
-            if self._base is None or survivors.op == self.op_count:
-                return self._image(medium, survivors)
-            medium = self._base.copy()
-            for op in self.ops[: survivors.op - self._base_op]:
-                medium.apply(op)
+            _, medium = next(self._trace.points(self._medium, survivors.op, survivors.op))
             return self._image(medium, survivors)
 
     def forget_trace(self) -> None:
         """Begins a new trace here. What is in flight stays in flight; indexes go on."""
         with self._guard:
-            self.ops = []
-            self._base = None
-            self._base_op = self.op_count
+            self._trace = Trace(keep=self._trace.keep, first=self.op_count)
 
     def clone(self) -> SimulatedDisk:
         """An independent disk with the same live and durable state, without faults, lock or trace."""
         with self._guard:
-            twin = SimulatedDisk(capacity=self.capacity, record=self.record)
+            twin = SimulatedDisk(capacity=self.capacity, record=self._trace.keep)
             twin._medium = self._medium.copy()
-            twin.op_count = twin._base_op = self.op_count
+            twin.op_count = self.op_count
+            twin.forget_trace()
             twin.description, twin.crash_op = self.description, self.crash_op
             return twin
 
@@ -310,7 +284,7 @@ class SimulatedDisk:
         """Every file's bytes if the power went now and nothing in flight survived."""
         return self.crash_image("none").files()
 
-    def in_flight(self) -> list[Op]:
+    def in_flight(self) -> builtins.list[Op]:
         """The operations that a crash now may undo."""
         with self._guard:
             return self._medium.in_flight()
@@ -378,32 +352,24 @@ class SimulatedDisk:
                 self.crashed = True
                 raise SimulatedCrash(f"power cut before operation {self.op_count}: {kind} {path or '/'}")
             fault = self._fault(kind, path)
-            ok = fault is None
-            if fault is not None and fault.short is not None and kind == "write":
-                data, ok = data[: fault.short], True
-            self._carry_out(Op(self.op_count, kind, path, inode, offset, data, new_path, ok), fault)
-            if fault is not None:
-                message = os.strerror(fault.error)
-                if fault.short is not None and kind == "write":
-                    raise ShortTransfer(fault.error, fault.short, message)
-                raise OSError(fault.error, message)
+            if fault is None:
+                self._carry_out(Op(self.op_count, kind, path, inode, offset, data, new_path))
+                return
+            cut = kind == "write" and fault.short is not None
+            left = fault.survivor(data) if kind == "write" else data
+            self._carry_out(Op(self.op_count, kind, path, inode, offset, left, new_path, ok=cut))
+            error = fault.as_error()
+            raise ShortTransfer(fault.error, len(left), error.strerror or "") if cut else error
 
     # Shared steps
 
-    def _carry_out(self, op: Op, fault: Fault | None) -> None:
-        if fault is not None and fault.error in (errno_codes.ENOSPC, errno_codes.EDQUOT) and op.kind == "write":
-            if fault.short is None:
-                op = dataclasses.replace(op, data=b"")  # refused before the first byte
-        if self.record:
-            if self._base is None:
-                self._base = self._medium.copy()
-                self._base_op = self.op_count
-            self.ops.append(op)
+    def _carry_out(self, op: Op) -> None:
+        self._trace.record(self._medium, op)
         self._medium.apply(op)
         self.op_count += 1
 
     def _image(self, medium: Medium, survivors: Survivors) -> SimulatedDisk:
-        image = SimulatedDisk(capacity=self.capacity, record=self.record)
+        image = SimulatedDisk(capacity=self.capacity, record=self._trace.keep)
         image._medium = survive(medium, survivors)
         image.description = str(survivors)
         image.crash_op = survivors.op
@@ -450,4 +416,4 @@ class SimulatedDisk:
         self._check_power()
         fault = self._fault(kind, path)
         if fault is not None:
-            raise OSError(fault.error, os.strerror(fault.error))
+            raise fault.as_error()
