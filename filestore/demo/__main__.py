@@ -1,0 +1,7 @@
+"""`python -m filestore.demo`."""
+
+import sys
+
+from filestore.demo import main
+
+sys.exit(main())
