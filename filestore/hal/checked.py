@@ -61,6 +61,7 @@ class CheckedFile(abc.ABC):
         self._written = 0  # writes and allocates begun
         self._synced = 0  # how many of them a returned sync covers
         self._state = threading.Lock()
+        self._syncing = threading.Lock()
 
     # What an implementation supplies. Offsets, lengths and sizes are aligned and checked already.
 
@@ -140,19 +141,21 @@ class CheckedFile(abc.ABC):
 
     def sync(self) -> None:
         self._check_open()
-        self._check_poison()
-        with self._state:
-            covered = self._written
-        started = time.perf_counter_ns()
-        try:
-            self._raw_sync()
-        except OSError as error:
-            self._fail(f"cannot sync file {self.path}: {describe_error(error)}", error)
-        # A poison that came while this sync ran may be a write that this sync was thought to cover.
-        self._check_poison()
-        COUNTERS.synced((time.perf_counter_ns() - started) // 1000)
-        with self._state:
-            self._synced = max(self._synced, covered)
+        # One at a time: the kernel reports a write-back error to one of two concurrent callers only, and the
+        # other could acknowledge before the first has poisoned the file.
+        with self._syncing:
+            self._check_poison()
+            with self._state:
+                covered = self._written
+            started = time.perf_counter_ns()
+            try:
+                self._raw_sync()
+            except OSError as error:
+                self._fail(f"cannot sync file {self.path}: {describe_error(error)}", error)
+            # A poison that came while this sync ran may be a write that this sync was thought to cover.
+            self._check_poison()
+            COUNTERS.synced((time.perf_counter_ns() - started) // 1000)
+            self._synced = covered
 
     def map_read(self, offset: int, length: int) -> Bytes:
         self._check_open()
@@ -160,13 +163,12 @@ class CheckedFile(abc.ABC):
             raise ValueError(f"negative offset or length: {offset}, {length}")
         with self._state:
             if self._written > self._synced:
+                self._check_poison()
                 raise ValueError(f"file {self.path} has unsynced writes: sync it before mapping it")
         size = self.size()
         if offset + length > size:
             # Touching a map beyond the end of the file is SIGBUS, which no handler can turn into an answer.
-            raise DataCorrupted(
-                f"file {self.path} ends at {size}, but {length} bytes are expected at offset {offset}"
-            )
+            raise DataCorrupted(f"file {self.path} ends at {size}, but {length} bytes are expected at offset {offset}")
         if length == 0:
             empty = np.empty(0, dtype=np.uint8)
             empty.flags.writeable = False
@@ -216,9 +218,7 @@ class CheckedFile(abc.ABC):
         if data.dtype != np.uint8 or data.ndim != 1 or not data.flags.c_contiguous:
             raise ValueError(f"data for file {self.path} must be a contiguous one-dimensional uint8 array")
         if offset < 0 or offset % ALIGNMENT or data.size % ALIGNMENT:
-            raise ValueError(
-                f"offset {offset} and length {data.size} for {self.path} are not multiples of {ALIGNMENT}"
-            )
+            raise ValueError(f"offset {offset} and length {data.size} for {self.path} are not multiples of {ALIGNMENT}")
 
     def _runs(self, writes: Sequence[tuple[int, Bytes]]) -> list[tuple[int, list[Bytes]]]:
         """Sorts writes by offset and joins adjacent ones; ValueError when two overlap."""

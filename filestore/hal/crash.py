@@ -166,9 +166,7 @@ def _some(data: list[Op], limit: int, rng: random.Random) -> list[Op]:
     return [*rng.sample(data[:-1], limit - 1), data[-1]]
 
 
-def _torn(
-    op: int, data: list[Op], some: list[Op], names: list[Op], rng: random.Random
-) -> Iterator[Survivors]:
+def _torn(op: int, data: list[Op], some: list[Op], names: list[Op], rng: random.Random) -> Iterator[Survivors]:
     for torn in some:
         if torn.kind != "write":
             continue
@@ -177,9 +175,7 @@ def _torn(
             edges = [edges[0], *sorted(rng.sample(edges[1:-1], EDGES_MAX - 2)), edges[-1]]
         for edge in edges:
             for kept in (edge, -edge):
-                yield Survivors(
-                    op, "torn", whole=_without(data, torn), torn=(torn.index, kept), names=_indexes(names)
-                )
+                yield Survivors(op, "torn", whole=_without(data, torn), torn=(torn.index, kept), names=_indexes(names))
 
 
 def _shorn(op: int, data: list[Op], names: list[Op], rng: random.Random) -> Iterator[Survivors]:

@@ -13,19 +13,17 @@ It does not do io_uring: a small thread pool reaches the same rate on the cores 
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import mmap
 import os
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-import numpy as np
-
 from filestore.hal.checked import CheckedFile, ShortTransfer
 from filestore.hal.counters import COUNTERS
 from filestore.hal.file import ALIGNMENT, Bytes
+from filestore.hal.libc import dio_alignment, fallocate, map_file
 from filestore.hal.memory import address, aligned_buffer
 
 # read(2), NOTES: Linux transfers at most 0x7ffff000 bytes per call, whatever is asked; it is a multiple of
@@ -35,43 +33,8 @@ PARTS_MAX: Final = 1024  # IOV_MAX
 AGAIN_MAX: Final = 8  # EAGAIN on a regular file is a surprise; EINTR is retried by Python itself (PEP 475)
 POOL_THREADS: Final = 4  # reach half of the IOPS measured with 16, and leave the cores to others
 POOL_MIN_RUNS: Final = 8  # below this, handing over costs more than it saves
-
-STATX_DIOALIGN: Final = 0x2000
-AT_EMPTY_PATH: Final = 0x1000
-_STATX_MASK: Final = 0  # offsets into struct statx, statx(2)
-_STATX_DIO_MEM_ALIGN: Final = 152
-_STATX_DIO_OFFSET_ALIGN: Final = 156
-
 # Starts no thread before its first task.
 _POOL: Final = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="filestore-io")
-
-
-def fallocate(fd: int, size: int) -> None:
-    """fallocate(2), mode 0. Not posix_fallocate: glibc's writes into every block where the kernel cannot."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    for _ in range(AGAIN_MAX):
-        if libc.fallocate(fd, 0, 0, size) == 0:
-            return
-        number = ctypes.get_errno()
-        if number != errno.EINTR:
-            break
-    raise OSError(number, os.strerror(number))
-
-
-def dio_alignment(fd: int) -> tuple[int, int] | None:
-    """(memory, offset) alignment that statx names for an open file; (0, 0): no direct I/O; None: not told."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "statx"):
-        return None
-    answer = (ctypes.c_ubyte * 256)()
-    failed = libc.statx(fd, b"", AT_EMPTY_PATH, STATX_DIOALIGN, ctypes.byref(answer))
-    if failed:
-        return None
-    words = np.frombuffer(bytes(answer), dtype="<u4")
-    if not int(words[_STATX_MASK // 4]) & STATX_DIOALIGN:
-        return None
-    return int(words[_STATX_DIO_MEM_ALIGN // 4]), int(words[_STATX_DIO_OFFSET_ALIGN // 4])
 
 
 def direct_refusal(directory: str) -> str | None:
@@ -113,13 +76,15 @@ def aligned_parts(parts: Sequence[Bytes]) -> list[Bytes]:
 
 
 class PosixFile(CheckedFile):
-    """A file behind a descriptor. The descriptor stays open until `close`."""
+    """A file behind a descriptor, which stays open until `close` or the end of the object."""
 
     direct = False
 
     def __init__(self, path: str, fd: int, *, read_only: bool) -> None:
         super().__init__(path, read_only=read_only)
         self._fd = fd
+        # A handle that is dropped unclosed must not leak its descriptor; closing runs this once, either way.
+        self._release = weakref.finalize(self, os.close, fd)
 
     def _raw_size(self) -> int:
         return os.fstat(self._fd).st_size
@@ -207,11 +172,10 @@ class PosixFile(CheckedFile):
         os.fdatasync(self._fd)
 
     def _raw_map(self, offset: int, length: int) -> Bytes:
-        window = mmap.mmap(self._fd, length, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ, offset=offset)
-        return np.frombuffer(window, dtype=np.uint8)
+        return map_file(self._fd, offset, length)
 
     def _raw_close(self) -> None:
-        os.close(self._fd)
+        self._release()
 
 
 class DirectFile(PosixFile):

@@ -67,9 +67,7 @@ class Topology:
 
     def describe(self) -> str:
         """A few lines for the log and the shell."""
-        caches = ", ".join(
-            f"L{cache.level} {cache.kind.lower()} {_human(cache.size_bytes)}" for cache in self.caches
-        )
+        caches = ", ".join(f"L{cache.level} {cache.kind.lower()} {_human(cache.size_bytes)}" for cache in self.caches)
         lines = [
             f"{len(self.cpus)} cpus on {len(self.nodes)} node(s), {_human(self.memory_bytes)} memory",
             f"caches: {caches or 'unknown'}",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import gc
 import logging
 import mmap
 import os
@@ -11,12 +13,14 @@ import resource
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from filestore.errors import DirectoryInUse, DiskFull, StorageFailed
-from filestore.hal import ALIGNMENT, COUNTERS, DirectIO, File, open_filesystem
+from filestore.hal import ALIGNMENT, COUNTERS, DirectIO, File, RealFileSystem, open_filesystem
 from filestore.hal import direct as direct_io
 
 PAGE = ALIGNMENT
@@ -294,3 +298,70 @@ def test_failed_directory_sync_is_final(tmp_path: pathlib.Path, monkeypatch: pyt
             filesystem.sync_dir()
     with pytest.raises(StorageFailed, match="failed earlier"):
         filesystem.sync_dir()
+
+
+def test_maps_need_no_descriptor_and_go_with_their_last_view(tmp_path: pathlib.Path) -> None:
+    filesystem = open_filesystem(str(tmp_path))
+    with filesystem_file(filesystem, "a") as file:
+        file.write_at(0, np.full(4 * PAGE, 5, dtype=np.uint8))
+        file.sync()
+        views = [file.map_read(0, 4 * PAGE)[PAGE:] for _ in range(20)]
+    assert len(maps_of(tmp_path / "a")) >= 1
+    assert not [link for link in descriptors() if link.startswith(str(tmp_path))]
+    assert all(int(view.sum()) == 5 * 3 * PAGE for view in views)
+    with pytest.raises(ValueError):
+        views[0].flags.writeable = True
+    last = views[3][:1].view(np.int8)
+    views.clear()
+    gc.collect()
+    assert len(maps_of(tmp_path / "a")) == 1
+    assert last[0] == 5
+    del last
+    gc.collect()
+    assert not maps_of(tmp_path / "a")
+
+
+def test_a_dropped_handle_leaks_no_descriptor(tmp_path: pathlib.Path) -> None:
+    filesystem = open_filesystem(str(tmp_path))
+    file = filesystem.open("a", create=True)
+    assert [link for link in descriptors() if link == str(tmp_path / "a")]
+    del file
+    gc.collect()
+    assert not [link for link in descriptors() if link == str(tmp_path / "a")]
+
+
+def test_concurrent_syncs_see_one_failure(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel reports a write-back error once: only one thread may learn of success, and only before it."""
+    file = open_filesystem(str(tmp_path)).open("a", create=True)
+    file.write_at(0, np.ones(PAGE, dtype=np.uint8))
+    calls = []
+
+    def first_fails(_: int) -> None:
+        calls.append(1)
+        time.sleep(0.02)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", first_fails)
+    with ThreadPoolExecutor(8) as pool:
+        tasks = [pool.submit(file.sync) for _ in range(8)]
+    assert all(isinstance(task.exception(), StorageFailed) for task in tasks)
+    assert len(calls) == 1
+
+
+def filesystem_file(filesystem: RealFileSystem, path: str) -> contextlib.closing[File]:
+    return contextlib.closing(filesystem.open(path, create=True))
+
+
+def maps_of(path: pathlib.Path) -> list[str]:
+    """This process's maps of a file."""
+    return [line for line in pathlib.Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(path))]
+
+
+def descriptors() -> list[str]:
+    """What this process's descriptors point to."""
+    found = []
+    for entry in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            found.append(os.readlink(f"/proc/self/fd/{entry}"))
+    return found
