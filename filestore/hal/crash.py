@@ -107,6 +107,17 @@ def survive(medium: Medium, survivors: Survivors) -> Medium:
     return medium.after_crash(pieces, survivors.names)
 
 
+def all_survive(medium: Medium, op: int) -> Survivors:
+    """The state in which nothing in flight is lost."""
+    flight = medium.in_flight()
+    return Survivors(
+        op,
+        "all",
+        whole=tuple(found.index for found in flight if found.kind not in NAME_KINDS),
+        names=tuple(found.index for found in flight if found.kind in NAME_KINDS),
+    )
+
+
 def enumerate_states(medium: Medium, op: int, seed: int, per_op: int | None) -> list[Survivors]:
     """The states to try for a power cut before operation `op`, at most `per_op` (None: all), each once."""
     rng = random.Random(f"crash {seed} {op}")
@@ -128,7 +139,7 @@ def enumerate_states(medium: Medium, op: int, seed: int, per_op: int | None) -> 
         if len(states) > limit // len(kinds):
             rng.shuffle(states)
     chosen: dict[tuple[object, ...], Survivors] = {}
-    for state in itertools.chain.from_iterable(itertools.zip_longest(*kinds)):
+    for state in itertools.chain(kinds[0], *itertools.zip_longest(*kinds[1:])):
         if state is None:
             continue
         if len(chosen) >= limit:

@@ -30,7 +30,7 @@ import numpy as np
 
 from filestore.errors import DirectoryInUse, StorageFailed
 from filestore.hal.checked import CheckedFile, ShortTransfer, describe_error, storage_error
-from filestore.hal.crash import Survivors, enumerate_states, survive
+from filestore.hal.crash import Survivors, all_survive, enumerate_states, survive
 from filestore.hal.faults import Fault
 from filestore.hal.file import Bytes, File, checked_path, parent_of
 from filestore.hal.medium import Content, Inode, Medium, Op
@@ -251,10 +251,10 @@ class SimulatedDisk:
     def crash_image(self, description: str = "none") -> SimulatedDisk:
         """The disk after a power cut: 'none' or 'all' in flight survives now, or an image's `description`."""
         with self._guard:
-            if description in ("none", "all"):
-                states = enumerate_states(self._medium, self.op_count, 0, None)
-                chosen = [state for state in states if state.kind == description]
-                return self._image(self._medium, (chosen or states)[0])
+            if description == "none":
+                return self._image(self._medium, Survivors(self.op_count, "none"))
+            if description == "all":
+                return self._image(self._medium, all_survive(self._medium, self.op_count))
             survivors = Survivors.parse(description)
             _, medium = next(self._trace.points(self._medium, survivors.op, survivors.op))
             return self._image(medium, survivors)
