@@ -272,6 +272,12 @@ class AmbiguousColumn(Error):
     sqlstate = "42702"
 
 
+class AmbiguousParameter(Error):
+    """A parameter that is used as two types."""
+
+    sqlstate = "42P08"
+
+
 class AmbiguousFunction(Error):
     sqlstate = "42725"
 

@@ -1,0 +1,424 @@
+"""The one table of operators, functions and aggregates: argument types, result types, and the name each is executed under.
+
+An `Overload` is what PostgreSQL calls a pg_operator or pg_proc row. `name` is the name the executor's implementations know;
+`takes` are the types a call is looked up by, `runs` the types its arguments are cast to (they differ for PostgreSQL's operators
+over two number types, which the executor does not know). Result types are a type or a function of the argument types.
+
+Results of arithmetic on numeric are numeric without modifiers, as in PostgreSQL: their scale travels with the vectors.
+
+Not here: the rules of choosing (`coerce.py`), the special forms CASE, COALESCE, NULLIF, IN, LIKE ... ESCAPE (`bind_expr.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from filestore.types import (
+    BOOL,
+    BPCHAR,
+    BYTEA,
+    CHAR,
+    DATE,
+    FLOAT4,
+    FLOAT8,
+    INT2,
+    INT4,
+    INT8,
+    INTERVAL,
+    NAME,
+    NUMERIC,
+    OID,
+    REGCLASS,
+    REGTYPE,
+    TEXT,
+    TIME,
+    TIMESTAMP,
+    TIMESTAMPTZ,
+    UUID,
+    VOID,
+    Kind,
+    SqlType,
+)
+
+Types = tuple[SqlType, ...]
+Result = SqlType | Callable[[Types], SqlType]
+
+
+@dataclass(frozen=True)
+class Overload:
+    """One signature. `variadic` repeats the last type of `takes`, none or more times; `swap` runs two arguments in the other order."""
+
+    name: str
+    takes: Types
+    result: Result
+    runs: Types = ()
+    variadic: bool = False
+    swap: bool = False
+
+    def run_types(self, count: int) -> Types:
+        """The types that `count` arguments are cast to."""
+        types = self.runs or self.takes
+        return types if len(types) == count else types + (types[-1],) * (count - len(types))
+
+    def result_type(self, arguments: Types) -> SqlType:
+        return self.result if isinstance(self.result, SqlType) else self.result(arguments)
+
+
+ANY: Final = SqlType(Kind.VOID)  # stands for "any" in `takes`: matches every type and casts nothing
+
+
+def _first(types: Types) -> SqlType:
+    return types[0]
+
+
+def _wider(left: SqlType, right: SqlType, order: Types) -> SqlType:
+    return max(left, right, key=order.index)
+
+
+INTEGERS: Final = (INT2, INT4, INT8)
+FLOATS: Final = (FLOAT4, FLOAT8)
+MOMENTS: Final = (DATE, TIMESTAMP, TIMESTAMPTZ)
+
+
+def _crossed(name: str, order: Types, result: SqlType | None = None) -> Iterable[Overload]:
+    """Overloads for all pairs of `order`, run in the wider type, which is also the result unless given."""
+    for left in order:
+        for right in order:
+            wide = _wider(left, right, order)
+            yield Overload(name, (left, right), result or wide, (wide, wide))
+
+
+def _arithmetic(name: str) -> list[Overload]:
+    cross = [*_crossed(name, INTEGERS), *_crossed(name, FLOATS)]
+    return [*cross, Overload(name, (NUMERIC, NUMERIC), NUMERIC)]
+
+
+def _comparison(name: str) -> tuple[Overload, ...]:
+    same = (BOOL, NUMERIC, TEXT, BPCHAR, NAME, CHAR, BYTEA, TIME, INTERVAL, UUID, OID)
+    found = [o for order in (INTEGERS, FLOATS, MOMENTS) for o in _crossed(name, order, BOOL)]
+    found += [Overload(name, (t, t), BOOL) for t in same]
+    found += [Overload(name, (NAME, TEXT), BOOL, (TEXT, TEXT)), Overload(name, (TEXT, NAME), BOOL, (TEXT, TEXT))]
+    return tuple(found)
+
+
+def _plus() -> list[Overload]:
+    found = _arithmetic("add")
+    for left, right, result in (
+        (DATE, INT4, DATE), (DATE, INTERVAL, TIMESTAMP), (TIMESTAMP, INTERVAL, TIMESTAMP),
+        (TIMESTAMPTZ, INTERVAL, TIMESTAMPTZ), (TIME, INTERVAL, TIME), (DATE, TIME, TIMESTAMP),
+    ):  # fmt: skip
+        found += [Overload("add", (left, right), result), Overload("add", (right, left), result, (left, right), swap=True)]
+    return [*found, Overload("add", (INTERVAL, INTERVAL), INTERVAL)]
+
+
+def _minus() -> list[Overload]:
+    dated = (
+        (DATE, INT4, DATE), (DATE, DATE, INT4), (DATE, INTERVAL, TIMESTAMP), (TIMESTAMP, INTERVAL, TIMESTAMP),
+        (TIMESTAMPTZ, INTERVAL, TIMESTAMPTZ), (TIMESTAMP, TIMESTAMP, INTERVAL), (TIMESTAMPTZ, TIMESTAMPTZ, INTERVAL),
+        (INTERVAL, INTERVAL, INTERVAL), (TIME, INTERVAL, TIME), (TIME, TIME, INTERVAL),
+    )  # fmt: skip
+    return [*_arithmetic("sub"), *(Overload("sub", (a, b), r) for a, b, r in dated)]
+
+
+def _times() -> list[Overload]:
+    return [
+        *_arithmetic("mul"),
+        Overload("mul", (INTERVAL, FLOAT8), INTERVAL),
+        Overload("mul", (FLOAT8, INTERVAL), INTERVAL, (INTERVAL, FLOAT8), swap=True),
+    ]
+
+
+def _modulo(name: str) -> list[Overload]:
+    return [*(Overload(name, (t, t), t) for t in INTEGERS), Overload(name, (NUMERIC, NUMERIC), NUMERIC)]
+
+
+def _bits(name: str) -> tuple[Overload, ...]:
+    return tuple(Overload(name, (t, t), t) for t in INTEGERS)
+
+
+def _texts(name: str) -> tuple[Overload, ...]:
+    return (Overload(name, (TEXT, TEXT), BOOL), Overload(name, (NAME, TEXT), BOOL, (TEXT, TEXT)))
+
+
+OPERATORS: Final[dict[str, tuple[Overload, ...]]] = {
+    "+": tuple(_plus()),
+    "-": tuple(_minus()),
+    "*": tuple(_times()),
+    "/": (*_arithmetic("div"), Overload("div", (INTERVAL, FLOAT8), INTERVAL)),
+    "%": tuple(_modulo("mod")),
+    "^": (Overload("pow", (FLOAT8, FLOAT8), FLOAT8), Overload("pow", (NUMERIC, NUMERIC), NUMERIC)),
+    "||": (Overload("concat", (TEXT, TEXT), TEXT), Overload("concat", (BYTEA, BYTEA), BYTEA)),
+    "&": _bits("bitand"),
+    "|": _bits("bitor"),
+    "#": _bits("bitxor"),
+    "<<": tuple(Overload("shl", (t, INT4), t) for t in INTEGERS),
+    ">>": tuple(Overload("shr", (t, INT4), t) for t in INTEGERS),
+    "=": _comparison("eq"),
+    "<>": _comparison("ne"),
+    "<": _comparison("lt"),
+    "<=": _comparison("le"),
+    ">": _comparison("gt"),
+    ">=": _comparison("ge"),
+    "~~": (*_texts("like"), Overload("like", (BPCHAR, TEXT), BOOL, (TEXT, TEXT))),
+    "~~*": (*_texts("ilike"), Overload("ilike", (BPCHAR, TEXT), BOOL, (TEXT, TEXT))),
+    "~": (*_texts("regex_match"), Overload("regex_match", (BPCHAR, TEXT), BOOL, (TEXT, TEXT))),
+    "~*": (*_texts("regex_imatch"), Overload("regex_imatch", (BPCHAR, TEXT), BOOL, (TEXT, TEXT))),
+    "^@": (Overload("starts_with", (TEXT, TEXT), BOOL),),
+}
+PREFIX_OPERATORS: Final[dict[str, tuple[Overload, ...]]] = {
+    "-": tuple(Overload("neg", (t,), _first) for t in (*INTEGERS, *FLOATS, NUMERIC, INTERVAL)),
+    "+": tuple(Overload("plus", (t,), _first) for t in (*INTEGERS, *FLOATS, NUMERIC)),
+    "~": tuple(Overload("bitnot", (t,), t) for t in INTEGERS),
+}
+NOT_DISTINCT: Final = _comparison("not_distinct")
+DISTINCT: Final = _comparison("distinct")
+COMMUTED: Final = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+def _functions() -> dict[str, tuple[Overload, ...]]:
+    table: dict[str, list[Overload]] = {}
+
+    def add(names: str, result: Result, *signatures: Types, runs_as: str = "", variadic: bool = False) -> None:
+        for name in names.split():
+            for takes in signatures:
+                run = Overload(runs_as or names.split()[0], takes, result, variadic=variadic)
+                table.setdefault(name, []).append(run)
+
+    _strings(add)
+    _numbers(add)
+    _times_and_dates(add)
+    _session(add)
+    return {name: tuple(overloads) for name, overloads in table.items()}
+
+
+def _strings(add: Callable[..., None]) -> None:
+    t, i = TEXT, INT4
+    add("lower", t, (t,))
+    add("upper", t, (t,))
+    for name in ("initcap", "reverse", "quote_ident", "quote_literal"):
+        add(name, t, (t,))
+    add("length char_length character_length", i, (t,), (BPCHAR,))
+    add("length", i, (BYTEA,))
+    add("octet_length", i, (t,), (BYTEA,), (BPCHAR,))
+    add("substring substr", t, (t, i), (t, i, i))
+    add("substring substr", BYTEA, (BYTEA, i), (BYTEA, i, i))
+    add("position strpos", i, (t, t))
+    add("replace", t, (t, t, t))
+    add("translate", t, (t, t, t))
+    add("btrim", t, (t,), (t, t))
+    add("ltrim", t, (t,), (t, t))
+    add("rtrim", t, (t,), (t, t))
+    add("lpad", t, (t, i), (t, i, t))
+    add("rpad", t, (t, i), (t, i, t))
+    add("left", t, (t, i))
+    add("right", t, (t, i))
+    add("repeat", t, (t, i))
+    add("split_part", t, (t, t, i))
+    add("starts_with", BOOL, (t, t))
+    add("md5", t, (t,), (BYTEA,))
+    add("ascii", i, (t,))
+    add("chr", t, (i,))
+    add("to_hex", t, (i,), (INT8,))
+    add("concat", t, (t,), runs_as="concat_fn", variadic=True)
+    add("concat_ws", t, (t, t), variadic=True)
+    add("format", t, (t,), (t, t), variadic=True)
+    add("encode", t, (BYTEA, t))
+    add("decode", BYTEA, (t, t))
+
+
+def _numbers(add: Callable[..., None]) -> None:
+    n, f = NUMERIC, FLOAT8
+    add("abs", _first, *((t,) for t in (*INTEGERS, FLOAT4, f, n)))
+    for name in ("sign", "ceil ceiling", "floor", "exp", "ln", "sqrt"):
+        add(name, f, (f,))
+        add(name, n, (n,))
+    for name in ("round", "trunc"):
+        add(name, f, (f,))
+        add(name, n, (n,), (n, INT4))
+    add("cbrt", f, (f,))
+    add("log log10", f, (f,))
+    add("log log10", n, (n,))
+    add("log", n, (n, n))
+    add("pow power", f, (f, f))
+    add("pow power", n, (n, n))
+    add("pi", f, ())
+    add("random", f, ())
+    for t in (*INTEGERS, n):
+        add("mod", t, (t, t))
+
+
+def _times_and_dates(add: Callable[..., None]) -> None:
+    fields = tuple((TEXT, t) for t in (DATE, TIMESTAMP, TIMESTAMPTZ, TIME, INTERVAL))
+    add("extract", NUMERIC, *fields)
+    add("date_part", FLOAT8, *fields)
+    for t in (TIMESTAMP, TIMESTAMPTZ, INTERVAL):
+        add("date_trunc", t, (TEXT, t))
+    add("now transaction_timestamp", TIMESTAMPTZ, ())
+    add("statement_timestamp", TIMESTAMPTZ, ())
+    add("clock_timestamp", TIMESTAMPTZ, ())
+    add("make_date", DATE, (INT4, INT4, INT4))
+    add("make_timestamp", TIMESTAMP, (INT4, INT4, INT4, INT4, INT4, FLOAT8))
+    add("to_char", TEXT, *((t, TEXT) for t in (TIMESTAMP, TIMESTAMPTZ, INTERVAL, INT4, INT8, NUMERIC, FLOAT8)))
+    add("to_date", DATE, (TEXT, TEXT))
+    add("to_timestamp", TIMESTAMPTZ, (FLOAT8,), (TEXT, TEXT))
+    for t in (TIMESTAMP, TIMESTAMPTZ):
+        add("age", INTERVAL, (t, t), (t,))
+    add("justify_interval", INTERVAL, (INTERVAL,))
+    add("justify_days", INTERVAL, (INTERVAL,))
+    add("justify_hours", INTERVAL, (INTERVAL,))
+    add("gen_random_uuid", UUID, ())
+    add("timezone", TIMESTAMPTZ, (TEXT, TIMESTAMP))
+    add("timezone", TIMESTAMP, (TEXT, TIMESTAMPTZ))
+
+
+def _session(add: Callable[..., None]) -> None:
+    o, t = OID, TEXT
+    add("version", t, ())
+    add("current_database", NAME, ())
+    add("pg_backend_pid", INT4, ())
+    add("current_setting", t, (t,), (t, BOOL))
+    add("set_config", t, (t, t, BOOL))
+    add("pg_is_in_recovery", BOOL, ())
+    add("txid_current", INT8, ())
+    for name in ("pg_table_is_visible", "pg_type_is_visible", "pg_function_is_visible"):
+        add(name, BOOL, (o,))
+    add("pg_get_userbyid", NAME, (o,))
+    add("pg_get_expr", t, (t, o), (t, o, BOOL))
+    for name in ("pg_get_indexdef", "pg_get_constraintdef"):
+        add(name, t, (o,))
+    add("pg_get_indexdef", t, (o, INT4, BOOL))
+    add("pg_get_constraintdef", t, (o, BOOL))
+    add("format_type", t, (o, INT4))
+    add("obj_description", t, (o,), (o, NAME))
+    add("col_description", t, (o, INT4))
+    add("shobj_description", t, (o, NAME))
+    add("pg_encoding_to_char", NAME, (INT4,))
+    add("pg_size_pretty", t, (INT8,), (NUMERIC,))
+    for name in ("pg_table_size", "pg_total_relation_size", "pg_relation_size", "pg_indexes_size"):
+        add(name, INT8, (REGCLASS,))
+    add("pg_typeof", REGTYPE, (ANY,))
+    for name in ("has_table_privilege", "has_schema_privilege", "has_database_privilege"):
+        add(name, BOOL, (t, t), (o, t), (NAME, t, t), (NAME, o, t))
+    add("pg_notify", VOID, (t, t))
+
+
+CALLS: Final[dict[str, tuple[Overload, ...]]] = _functions()
+
+# SQL's functions without parentheses, and the session functions of type name that are also callable.
+KEYWORD_FUNCTIONS: Final[dict[str, SqlType]] = {
+    "current_date": DATE,
+    "current_user": NAME,
+    "session_user": NAME,
+    "current_schema": NAME,
+    "current_database": NAME,
+}
+
+VOLATILE: Final = frozenset(
+    {
+        "random", "clock_timestamp", "gen_random_uuid", "set_config", "txid_current", "pg_notify", "current_setting",
+        "now", "statement_timestamp", "current_date", "version", "pg_backend_pid", *KEYWORD_FUNCTIONS, "pg_is_in_recovery",
+        "pg_typeof",
+    }
+)  # fmt: skip
+"""Functions whose value does not follow from their arguments alone: never folded."""
+
+TIMEZONE_DEPENDENT: Final = frozenset({"to_char", "to_timestamp", "date_trunc", "extract", "date_part", "age", "timezone"})
+"""Functions that may read the session's settings: left to run time as well."""
+
+
+# --- aggregates ---------------------------------------------------------------------------------------------------------
+
+
+def _sum_aggregate(t: SqlType) -> SqlType | None:
+    return {
+        Kind.INT2: INT8, Kind.INT4: INT8, Kind.INT8: NUMERIC, Kind.NUMERIC: NUMERIC,
+        Kind.FLOAT4: FLOAT4, Kind.FLOAT8: FLOAT8, Kind.INTERVAL: INTERVAL,
+    }.get(t.kind)  # fmt: skip
+
+
+def _avg_aggregate(t: SqlType) -> SqlType | None:
+    if t.kind in (Kind.INT2, Kind.INT4, Kind.INT8, Kind.NUMERIC):
+        return NUMERIC
+    return {Kind.FLOAT4: FLOAT8, Kind.FLOAT8: FLOAT8, Kind.INTERVAL: INTERVAL}.get(t.kind)
+
+
+def _spread_aggregate(t: SqlType) -> SqlType | None:
+    if t.kind in (Kind.INT2, Kind.INT4, Kind.INT8, Kind.NUMERIC):
+        return NUMERIC
+    return FLOAT8 if t.kind in (Kind.FLOAT4, Kind.FLOAT8) else None
+
+
+_ORDERED_KINDS = frozenset(
+    {
+        Kind.INT2, Kind.INT4, Kind.INT8, Kind.FLOAT4, Kind.FLOAT8, Kind.NUMERIC, Kind.TEXT, Kind.BPCHAR,
+        Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.INTERVAL, Kind.OID,
+    }
+)  # fmt: skip
+
+
+def _extreme_aggregate(t: SqlType) -> SqlType | None:
+    if t.kind in (Kind.VARCHAR, Kind.NAME):
+        return TEXT
+    if t.kind in _ORDERED_KINDS:
+        return SqlType(t.kind) if t.kind is Kind.BPCHAR else t
+    return None
+
+
+def _bool_aggregate(t: SqlType) -> SqlType | None:
+    return BOOL if t.kind is Kind.BOOL else None
+
+
+AGGREGATES: Final[dict[str, tuple[str, Callable[[SqlType], SqlType | None]]]] = {
+    "sum": ("sum", _sum_aggregate),
+    "avg": ("avg", _avg_aggregate),
+    "min": ("min", _extreme_aggregate),
+    "max": ("max", _extreme_aggregate),
+    "bool_and": ("bool_and", _bool_aggregate),
+    "every": ("bool_and", _bool_aggregate),
+    "bool_or": ("bool_or", _bool_aggregate),
+    "stddev": ("stddev_samp", _spread_aggregate),
+    "stddev_samp": ("stddev_samp", _spread_aggregate),
+    "stddev_pop": ("stddev_pop", _spread_aggregate),
+    "variance": ("var_samp", _spread_aggregate),
+    "var_samp": ("var_samp", _spread_aggregate),
+    "var_pop": ("var_pop", _spread_aggregate),
+}
+"""SQL name -> (executor's name, result type for an argument type or None). count and string_agg are bound by hand."""
+
+AGGREGATE_NAMES: Final = frozenset(AGGREGATES) | {"count", "string_agg"}
+
+UNSUPPORTED_FUNCTIONS: Final = frozenset(
+    {
+        "array_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "bit_and", "bit_or", "mode",
+        "percentile_cont", "percentile_disc", "corr", "covar_pop", "covar_samp", "regr_slope", "regr_r2", "row_number", "rank",
+        "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "first_value", "last_value", "nth_value", "nextval",
+        "currval", "setval", "lastval", "unnest", "pg_advisory_lock", "pg_advisory_unlock", "pg_advisory_unlock_all",
+        "regexp_replace", "regexp_match", "regexp_matches", "regexp_split_to_table", "regexp_split_to_array", "to_json", "to_jsonb",
+        "row_to_json", "json_build_object", "jsonb_build_object", "array_to_string", "array_length", "array_position",
+        "string_to_array", "make_interval", "overlay", "to_tsvector", "to_tsquery", "pg_get_serial_sequence", "xmlagg",
+        "pg_sleep", "generate_series", "cardinality", "array_upper", "array_lower", "array_append", "current_query", "grouping",
+    }
+)  # fmt: skip
+"""Functions of PostgreSQL 15 that are refused by name (0A000) rather than reported as unknown (42883)."""
+
+
+def _collect() -> dict[str, tuple[Overload, ...]]:
+    table: dict[str, list[Overload]] = {}
+    for overloads in (*CALLS.values(), *OPERATORS.values(), *PREFIX_OPERATORS.values(), NOT_DISTINCT, DISTINCT):
+        for overload in overloads:
+            known = table.setdefault(overload.name, [])
+            if overload not in known:
+                known.append(overload)
+    for name, result in KEYWORD_FUNCTIONS.items():
+        table.setdefault(name, [Overload(name, (), result)])
+    for name in ("greatest", "least"):
+        table[name] = [Overload(name, (ANY,), _first, variadic=True)]
+    table["similar_to"] = [Overload("similar_to", (TEXT, TEXT), BOOL), Overload("similar_to", (TEXT, TEXT, TEXT), BOOL)]
+    table.pop("plus")
+    return {name: tuple(overloads) for name, overloads in table.items()}
+
+
+FUNCTIONS: Final[dict[str, tuple[Overload, ...]]] = _collect()
+"""Every function that a bound plan may call, by the executor's name; a test holds it against the implementations."""
