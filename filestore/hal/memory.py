@@ -30,8 +30,7 @@ MAP_NORESERVE: Final = 0x4000  # Linux on x86 and arm; Python 3.11 has no name f
 
 def address(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> int:
     """Address of an array's first element."""
-    found: int = array.__array_interface__["data"][0]  # half the time of array.ctypes.data, and on the write path
-    return found
+    return int(array.ctypes.data)
 
 
 def aligned_buffer(nbytes: int, alignment: int = ALIGNMENT) -> Bytes:
