@@ -1,0 +1,205 @@
+"""Running statements that change rows: INSERT, UPDATE, DELETE, with their constraints and RETURNING.
+
+Each is a generator that yields what it must wait for (another transaction's row, a worker's scan) and returns a `Written`. The
+order is always: run the source to its end, claim the rows, look again at rows that moved, evaluate the new values, check
+the constraints, write. The source is run to its end first, so that a statement never meets its own changes.
+
+Thread rule: runs with the engine lock held, except inside the jobs it yields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from filestore import errors
+from filestore.query import plan as p
+from filestore.query.context import ExecutionContext
+from filestore.query.evaluate import evaluate
+from filestore.query.expr import Expr
+from filestore.query.rows import concat, describe_key, describe_row, stored_form
+from filestore.storage.schema import CheckDef, TableDef
+from filestore.storage.vector import Array, Batch, Vector
+from filestore.storage.wait import Wait
+from filestore.txn.engine import Engine
+from filestore.txn.transaction import Transaction
+from filestore.txn.writes import KeyConflict, claim_rows, delete_rows, insert_rows, update_rows
+
+# From this many rows on an INSERT builds sealed segments instead of logging every row.
+BULK_ROWS = 20_000
+
+Source = Callable[[p.Plan], Generator[Wait, None, list[Batch]]]
+
+
+@dataclass(slots=True)
+class Written:
+    """What a statement did: how many rows, and RETURNING's batches."""
+
+    count: int
+    returned: list[Batch] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class WriteContext:
+    """What a write needs: where it writes (`engine`, `transaction`), how it evaluates (`execution`), how it runs a source to
+    its end (`source`: inline or on a worker)."""
+
+    engine: Engine
+    transaction: Transaction
+    execution: ExecutionContext
+    source: Source
+
+
+def run_insert(node: p.Insert, ctx: WriteContext) -> Generator[Wait, None, Written]:
+    """Inserts the source's rows. Raises 23502, 23514, 23505 with the constraint's fields."""
+    batches = yield from ctx.source(node.source)
+    rows = concat(batches, [c.type for c in node.table.columns])
+    written = Written(rows.length)
+    if rows.length == 0:
+        return written
+    rows = _stored_rows(node.table, rows)
+    check_rows(node.table, node.checks, rows, ctx.execution)
+    table = ctx.engine.table(node.table)
+    if rows.length >= BULK_ROWS:
+        try:
+            yield from ctx.engine.bulk_load(ctx.transaction, table, [rows.columns])
+        except KeyConflict as conflict:
+            raise unique_violation(node.table, conflict, rows.columns) from None
+    else:
+        try:
+            yield from insert_rows(ctx.transaction, table, rows.columns, rows.length)
+        except KeyConflict as conflict:
+            raise unique_violation(node.table, conflict, rows.columns) from None
+    if node.returning is not None:
+        written.returned = [_project(node.returning, rows, ctx.execution)]
+    return written
+
+
+def run_update(node: p.Update, ctx: WriteContext) -> Generator[Wait, None, Written]:
+    """Updates the source's rows. A row that another transaction changed meanwhile is looked at again (READ COMMITTED)."""
+    claimed, extras = yield from _claim(node.table, node.source, node.predicate, ctx)
+    written = Written(len(claimed))
+    if len(claimed) == 0:
+        return written
+    table = ctx.engine.table(node.table)
+    width = len(node.table.columns)
+    whole = Batch([*table.gather(claimed, range(width)), *extras], len(claimed))
+    columns = list(whole.columns[:width])
+    for ordinal, expr in node.assignments:
+        columns[ordinal] = evaluate(expr, whole, ctx.execution)
+    changed = _stored_rows(node.table, Batch(columns, len(claimed)))
+    check_rows(node.table, node.checks, changed, ctx.execution)
+    ordinals = [ordinal for ordinal, _ in node.assignments]
+    try:
+        yield from update_rows(ctx.transaction, table, claimed, changed.columns, ordinals)
+    except KeyConflict as conflict:
+        raise unique_violation(node.table, conflict, changed.columns) from None
+    if node.returning is not None:
+        row = Batch([*changed.columns, *extras], len(claimed))
+        written.returned = [_project(node.returning, row, ctx.execution)]
+    return written
+
+
+def run_delete(node: p.Delete, ctx: WriteContext) -> Generator[Wait, None, Written]:
+    """Deletes the source's rows; as `run_update` for rows that changed meanwhile."""
+    claimed, extras = yield from _claim(node.table, node.source, node.predicate, ctx)
+    written = Written(len(claimed))
+    if len(claimed) == 0:
+        return written
+    table = ctx.engine.table(node.table)
+    if node.returning is not None:
+        old = table.gather(claimed, range(len(node.table.columns)))
+        written.returned = [_project(node.returning, Batch([*old, *extras], len(claimed)), ctx.execution)]
+    yield from delete_rows(ctx.transaction, table, claimed)
+    return written
+
+
+def _claim(
+    definition: TableDef, source: p.Plan, predicate: Expr | None, ctx: WriteContext
+) -> Generator[Wait, None, tuple[Array, list[Vector]]]:
+    """Runs the source and claims its rows; returns claimed addresses int64[n] and the extra columns of each.
+
+    A row that several source rows name (UPDATE ... FROM) is claimed once, for the first of them, as PostgreSQL does.
+    """
+    batches = yield from ctx.source(source)
+    found = concat(batches, [c.type for c in source.columns])
+    addresses, first = np.unique(found.columns[0].data, return_index=True)
+    extras = found.take(first).columns[1:]
+    table = ctx.engine.table(definition)
+    claimed: list[Array] = []
+    kept: list[list[Vector]] = []
+    while len(addresses):
+        outcome = yield from claim_rows(ctx.transaction, table, addresses)
+        claimed.append(addresses[outcome.claimed])
+        kept.append([v.take(outcome.claimed) for v in extras])
+        moved = outcome.moved
+        addresses, extras = outcome.newest[moved], [v.take(moved) for v in extras]
+        if len(addresses) and predicate is not None:
+            again = Batch([*table.gather(addresses, range(len(definition.columns))), *extras], len(addresses))
+            holds = truth(evaluate(predicate, again, ctx.execution))
+            addresses, extras = addresses[holds], [v.take(holds) for v in extras]
+    if not claimed:
+        return np.empty(0, np.int64), extras
+    types = [c.type for c in source.columns[1:]]
+    parts = [Batch(columns, len(a)) for columns, a in zip(kept, claimed, strict=True)]
+    return np.concatenate(claimed), concat(parts, types).columns
+
+
+def truth(condition: Vector) -> Array:
+    """bool[n]: where a condition is true (null counts as false)."""
+    holds: Array = condition.plain().data.astype(np.bool_)
+    return holds if condition.valid is None else holds & condition.valid
+
+
+def _stored_rows(definition: TableDef, rows: Batch) -> Batch:
+    columns = [stored_form(v, c.type) for v, c in zip(rows.columns, definition.columns, strict=True)]
+    return Batch(columns, rows.length)
+
+
+def _project(exprs: Sequence[Expr], rows: Batch, ctx: ExecutionContext) -> Batch:
+    return Batch([evaluate(e, rows, ctx) for e in exprs], rows.length)
+
+
+def check_rows(
+    definition: TableDef, checks: Sequence[tuple[CheckDef, Expr]], rows: Batch, ctx: ExecutionContext
+) -> None:
+    """Raises 23502 or 23514, with the constraint's fields, for the first row that breaks NOT NULL or a CHECK."""
+    for column, vector in zip(definition.columns, rows.columns, strict=True):
+        if column.not_null and vector.valid is not None and not vector.valid.all():
+            row = int(np.argmin(vector.valid))
+            raise errors.NotNullViolation(
+                f'null value in column "{column.name}" of relation "{definition.name}" violates not-null constraint',
+                detail=f"Failing row contains {describe_row(rows, row)}.",
+                schema=definition.schema,
+                table=definition.name,
+                column=column.name,
+            )
+    for check, condition in checks:
+        outcome = evaluate(condition, rows, ctx)
+        broken = ~outcome.plain().data.astype(np.bool_)
+        if outcome.valid is not None:
+            broken &= outcome.valid
+        if broken.any():
+            row = int(np.argmax(broken))
+            raise errors.CheckViolation(
+                f'new row for relation "{definition.name}" violates check constraint "{check.name}"',
+                detail=f"Failing row contains {describe_row(rows, row)}.",
+                schema=definition.schema,
+                table=definition.name,
+                constraint=check.name,
+            )
+
+
+def unique_violation(definition: TableDef, conflict: KeyConflict, columns: Sequence[Vector]) -> errors.UniqueViolation:
+    """23505 with PostgreSQL's detail line, which ORMs parse."""
+    names = ", ".join(definition.columns[i].name for i in conflict.key.columns)
+    values = describe_key([columns[i] for i in conflict.key.columns], conflict.row)
+    return errors.UniqueViolation(
+        f'duplicate key value violates unique constraint "{conflict.key.name}"',
+        detail=f"Key ({names})=({values}) already exists.",
+        schema=definition.schema,
+        table=definition.name,
+        constraint=conflict.key.name,
+    )

@@ -1,0 +1,60 @@
+"""What a statement answers: the one value that every port translates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from filestore.query.plan import OutputColumn
+from filestore.storage.vector import Batch
+
+
+@dataclass(slots=True)
+class Notice:
+    """A warning or notice that goes to the client beside the answer."""
+
+    severity: str
+    sqlstate: str
+    message: str
+
+
+@dataclass(slots=True)
+class CopyIn:
+    """COPY ... FROM STDIN waiting for data. A port feeds chunks (any thread, one at a time, without the engine lock), then runs
+    `Session.finish_copy(copy)` as a statement; `abort` when the client gives up."""
+
+    column_count: int
+    binary: bool
+    feed: Callable[[bytes], None]
+
+
+@dataclass(slots=True)
+class CopyOut:
+    """COPY ... TO STDOUT: chunks of the chosen format, made as they are asked for."""
+
+    column_count: int
+    binary: bool
+    chunks: Iterator[bytes]
+
+
+@dataclass(slots=True)
+class Result:
+    """The answer to one statement.
+
+    columns: None when the statement returns no rows (NoData), else the row description. batches: the rows, once; iterating may
+    raise, may take long and must not happen with the engine lock held; `inline` says that it is cheap enough for the event loop.
+    tag: the command tag without SELECT's count (see `command_tag`).
+    """
+
+    tag: str
+    columns: tuple[OutputColumn, ...] | None = None
+    batches: Iterator[Batch] = field(default_factory=lambda: iter(()))
+    inline: bool = True
+    copy_in: CopyIn | None = None
+    copy_out: CopyOut | None = None
+    notices: list[Notice] = field(default_factory=list)
+    counts_rows: bool = False
+
+    def command_tag(self, rows: int) -> str:
+        """The CommandComplete tag after `rows` rows were sent."""
+        return f"{self.tag} {rows}" if self.counts_rows else self.tag

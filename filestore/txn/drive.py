@@ -1,0 +1,102 @@
+"""Driving statements: a statement is a generator that yields what it must wait for; a driver waits and resumes it.
+
+The generator's code runs with the engine lock held, the waiting happens without it, so a statement is written once and serves
+an embedded caller's thread (`drive`), a port's thread (`drive`) and the event loop (`drive_async`). While waiting, a
+driver asks `poll` every few milliseconds; whatever `poll` raises (cancel, a timeout) is thrown into the generator, which
+cleans up as after any other error.
+
+The idea of one protocol written as a generator with two thin drivers is psycopg 3's (`generators.py`, `waiting.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+from filestore.storage.wait import Wait
+
+T = TypeVar("T")
+
+# How long a wait goes on before cancel and timeouts are looked at: bounds the delay of a cancel, costs nothing when waits are short.
+POLL_SECONDS = 0.02
+
+Steps = Generator[Wait, None, T]
+
+
+class Job(Wait, Generic[T]):
+    """Work handed to a worker thread; the generator that yields it is resumed when it is done and calls `result()`.
+
+    The work runs without the engine lock. Thread rule: made on the driving thread, run on a worker.
+    """
+
+    def __init__(self, workers: ThreadPoolExecutor, work: Callable[[], T]) -> None:
+        super().__init__()
+        self._work = work
+        self._value: T | None = None
+        self._raised: BaseException | None = None
+        workers.submit(self._run)
+
+    def _run(self) -> None:
+        try:
+            self._value = self._work()
+        except BaseException as error:
+            self._raised = error
+        self.finish()
+
+    def result(self) -> T:
+        """What the work returned; raises what it raised."""
+        if self._raised is not None:
+            raise self._raised
+        return self._value  # type: ignore[return-value]
+
+
+def drive(steps: Steps[T], lock: threading.RLock, poll: Callable[[], None]) -> T:  # type: ignore[valid-type]
+    """Runs a statement to its end on the calling thread and returns its result; raises what it raises."""
+    fault: BaseException | None = None
+    while True:
+        with lock:  # type: ignore[attr-defined]
+            try:
+                wait = next(steps) if fault is None else steps.throw(fault)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+        fault = None
+        while not wait.block(POLL_SECONDS):
+            try:
+                poll()
+            except BaseException as error:
+                fault = error
+                break
+
+
+async def drive_async(steps: Steps[T], lock: Any, poll: Callable[[], None]) -> T:
+    """As `drive`, on the event loop: the loop goes on while the statement waits."""
+    loop = asyncio.get_running_loop()
+    fault: BaseException | None = None
+    while True:
+        with lock:
+            try:
+                wait = next(steps) if fault is None else steps.throw(fault)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+        fault = None
+        if wait.done:
+            continue
+        woken = asyncio.Event()
+        wait.on_done(lambda _, event=woken: _wake(loop, event))  # type: ignore[misc]
+        while not wait.done:
+            try:
+                await asyncio.wait_for(woken.wait(), POLL_SECONDS)
+            except TimeoutError:
+                try:
+                    poll()
+                except BaseException as error:
+                    fault = error
+                    break
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(event.set)
