@@ -369,7 +369,17 @@ class SlottedBTree(BTree):
         pages = self.pages
         flags = inserted.view(np.uint8)
         done = slotted_kernels.insert_slotted(
-            pages.data, pages.dirty, pages.limit, self._path, self._scratch, offsets, data, order, records, flags, packed
+            pages.data,
+            pages.dirty,
+            pages.limit,
+            self._path,
+            self._scratch,
+            offsets,
+            data,
+            order,
+            records,
+            flags,
+            packed,
         )
         return inserted, int(done)
 

@@ -38,6 +38,7 @@ from filestore.index.layout import (
     NO_PAGE,
     PAGE,
     PREV,
+    SHARED,
     SLOT_BYTES,
     WORD,
 )
@@ -63,6 +64,8 @@ _child_of = slotted_kernels.child_of
 _slot_of = slotted_kernels.slot_of
 _cell_size = slotted_kernels.cell_size
 _cell_head = slotted_kernels.cell_head
+_common_bytes = slotted_kernels.common_bytes
+_head_of = slotted_kernels.head_of
 _compare_slot = slotted_kernels.compare_slot
 _record_of = slotted_kernels.record_of
 _read_entry = fixed_kernels.read_entry
@@ -71,7 +74,7 @@ _read_entry = fixed_kernels.read_entry
 @njit(nogil=True, cache=True)
 def is_zero(words: Any, first: int, last: int) -> bool:
     """Whether words[first:last] are all zero."""
-    for i in range(first, last):
+    for i in range(first, last):  # noqa: SIM110 - numba has no all() over a generator
         if words[i] != 0:
             return False
     return True
@@ -106,7 +109,7 @@ def check_fixed_node(words: Any, page: int, level: int) -> int:
     columns = kw + 1 if level == 0 else kw + 2
     count = get(words, at + COUNT)
     lone = level == 0 and get(words, META_HEIGHT) == 1
-    if count < (0 if lone else 1) or count > cap or words[at + HEAP] != 0 or words[at + HOLES] != 0:
+    if count < (0 if lone else 1) or count > cap or words[at + HEAP] != 0 or words[at + HOLES] != 0 or words[at + SHARED] != 0:
         return BAD_COUNT
     for column in range(columns):
         base = at + HEADER_WORDS + column * cap
@@ -133,6 +136,11 @@ def check_cells(data: Any, words: Any, at: int, pw: int, level: int, mark: Any) 
     for i in range(pw):
         mark[i] = 0
     live = 0
+    shared = get(words, at + SHARED)
+    _, any_offset, any_length = _slot_of(words, at, count - 1)
+    any_key = at * WORD + any_offset + _cell_head(level)
+    if count > (0 if level == 0 else 1) and (any_length < shared or any_offset + _cell_size(level, any_length) > pw * WORD):
+        return BAD_CELL
     for slot in range(count):
         head, offset, length = _slot_of(words, at, slot)
         size = _cell_size(level, length)
@@ -144,7 +152,12 @@ def check_cells(data: Any, words: Any, at: int, pw: int, level: int, mark: Any) 
                 return BAD_CELL
             mark[i] = 1
         first = at * WORD + offset + _cell_head(level)
-        if head != slotted_kernels.head_of(data, first, first + length):
+        if level > 0 and slot == 0:
+            if head != 0:
+                return BAD_SEPARATOR
+        elif length < shared or head != _head_of(data, first + shared, first + length):
+            return BAD_CELL
+        if (level == 0 or slot > 0) and _common_bytes(data, first, data, any_key, shared) < shared:
             return BAD_CELL
         for i in range(first + length, at * WORD + offset + size):
             if data[i] != 0:
@@ -160,10 +173,10 @@ def check_cells(data: Any, words: Any, at: int, pw: int, level: int, mark: Any) 
 @njit(nogil=True, cache=True)
 def compare_slots(data: Any, words: Any, a: int, a_level: int, a_slot: int, b: int, b_level: int, b_slot: int) -> int:
     """-1, 0 or 1 as one slot's entry sorts before, with or after another's."""
-    head, offset, length = _slot_of(words, b, b_slot)
+    _, offset, length = _slot_of(words, b, b_slot)
     first = b * WORD + offset + _cell_head(b_level)
     record = _record_of(words, b, b_slot)
-    return int(_compare_slot(data, words, a, a_level, a_slot, head, data, first, first + length, record))
+    return int(_compare_slot(data, words, a, a_level, a_slot, data, first, first + length, record))
 
 
 @njit(nogil=True, cache=True)
@@ -327,7 +340,7 @@ def check_tree(data: Any, seen: Any, mark: Any) -> tuple[int, int]:
                 return BAD_CHILD, 0
     # What lies between nodes is compared only after every node has proved sound in itself.
     first = get(words, META_ROOT)
-    for level in range(height - 1, 0, -1):
+    for _ in range(height - 1, 0, -1):
         code, page = check_chain(words, first)
         if code != OK:
             return code, page

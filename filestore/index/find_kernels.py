@@ -26,7 +26,6 @@ from filestore.index.slotted_scan_kernels import same_key
 
 _seek_fixed = fixed_kernels.seek
 _seek_slotted = slotted_kernels.seek
-_head_of = slotted_kernels.head_of
 _record_of = slotted_kernels.record_of
 
 
@@ -80,7 +79,7 @@ def find_next_bytes(data: Any, key: Any, start: int, end: int, record: int) -> i
     if page == NO_PAGE:
         return -1
     at = page * page_words(words)
-    if not same_key(data, words, at, slot, _head_of(key, start, end), key, start, end):
+    if not same_key(data, words, at, slot, key, start, end):
         return -1
     return np.int64(_record_of(words, at, slot))
 

@@ -42,7 +42,9 @@ ONE = np.uint64(1)
 ZERO = np.uint64(0)
 PRESENT = 0
 NO_ROOM = -1
-PACKED_FILL = 15  # sixteenths of a node that a bulk build fills, so that the first inserts after it do not split every leaf
+PACKED_FILL = (
+    15  # sixteenths of a node that a bulk build fills, so that the first inserts after it do not split every leaf
+)
 
 
 @njit(nogil=True, cache=True)
@@ -145,7 +147,9 @@ def close_slot(words: Any, at: int, cap: int, columns: int, count: int, slot: in
 
 
 @njit(nogil=True, cache=True)
-def move_entries(words: Any, source: int, first: int, last: int, target: int, slot: int, cap: int, columns: int) -> None:
+def move_entries(
+    words: Any, source: int, first: int, last: int, target: int, slot: int, cap: int, columns: int
+) -> None:
     """Moves entries [first, last) of the node at `source` to `slot` and on of the node at `target`, zeroing their place."""
     for column in range(columns):
         a = source + HEADER_WORDS + column * cap
@@ -317,7 +321,9 @@ def put(
 
 
 @njit(nogil=True, cache=True)
-def insert_fixed(data: Any, dirty: Any, limit: int, path: Any, keys: Any, records: Any, inserted: Any, packed: bool) -> int:
+def insert_fixed(
+    data: Any, dirty: Any, limit: int, path: Any, keys: Any, records: Any, inserted: Any, packed: bool
+) -> int:
     """Inserts pairs in order. keys: uint64[n * key words]. Fills inserted[n]; returns n, or the first pair that found no room."""
     words = data.view(np.uint64)
     kw = get(words, META_FORM)

@@ -6,7 +6,7 @@ are derived from the dtypes and from each other. Page 0 is the meta page (`META`
     fixed node    HEADER | column 0 [capacity] | column 1 [capacity] | ...
                   a leaf's columns are the key words and the record, an inner node's the key words, the record and the child
     slotted node  HEADER | slot 0 | slot 1 | ... -> free, zero <- ... cells, growing down from the end of the page
-                  slot: head (the key's first 4 bytes, big-endian, zero padded) << 32 | cell offset << 16 | key length
+                  slot: head (4 bytes of the key behind the shared ones, big-endian, zero padded) << 32 | cell offset << 16 | key length
                   leaf cell: record, key bytes; inner cell: record, child, key bytes; padded with zeros to a multiple of 8
     free page     HEADER with kind FREE, `next` is the next free page; the rest is zero
 
@@ -64,6 +64,7 @@ HEADER: Final = np.dtype(
         ("next", "<u8"),
         ("heap", "<u8"),  # slotted: offset of the lowest cell; 0 in fixed nodes
         ("holes", "<u8"),  # slotted: bytes of removed cells above `heap`; 0 in fixed nodes
+        ("shared", "<u8"),  # slotted: leading bytes that all keys of the node have in common, or fewer; 0 in fixed nodes
     ]
 )
 
@@ -99,6 +100,7 @@ PREV: Final = _word(HEADER, "prev")
 NEXT: Final = _word(HEADER, "next")
 HEAP: Final = _word(HEADER, "heap")
 HOLES: Final = _word(HEADER, "holes")
+SHARED: Final = _word(HEADER, "shared")
 HEADER_WORDS: Final = HEADER.itemsize // WORD
 HEADER_BYTES: Final = HEADER.itemsize
 
@@ -116,7 +118,7 @@ MIN_CELLS: Final = 4  # cells of the greatest size that a slotted page must hold
 
 assert sys.byteorder == "little"
 assert META.itemsize <= MIN_PAGE_SIZE
-assert HEADER.itemsize == 64, "one cache line, so that columns and cells start aligned"
+assert HEADER.itemsize % WORD == 0, "so that columns and cells are aligned words"
 assert MAX_PAGE_SIZE <= 1 << SLOT_OFFSET_SHIFT
 assert SLOT_HEAD_SHIFT == 2 * SLOT_OFFSET_SHIFT
 

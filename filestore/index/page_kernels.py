@@ -130,7 +130,9 @@ def unlink(words: Any, dirty: Any, page: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def format_meta(words: Any, dirty: Any, magic: int, version: int, page_size: int, form: int, leaf: int, inner: int) -> None:
+def format_meta(
+    words: Any, dirty: Any, magic: int, version: int, page_size: int, form: int, leaf: int, inner: int
+) -> None:
     """Writes the meta page of an empty index whose root, a lone leaf, the caller allocates next."""
     words[META_MAGIC] = magic
     words[META_VERSION] = version
@@ -155,7 +157,9 @@ def clear_body(words: Any, at: int, pw: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def format_index(words: Any, dirty: Any, magic: int, version: int, page_size: int, form: int, leaf: int, inner: int) -> None:
+def format_index(
+    words: Any, dirty: Any, magic: int, version: int, page_size: int, form: int, leaf: int, inner: int
+) -> None:
     """Writes the meta page and the root, an empty leaf, into zeroed pages."""
     format_meta(words, dirty, magic, version, page_size, form, leaf, inner)
     root = allocate(words, dirty, LEAF, 0)

@@ -37,6 +37,7 @@ from filestore.index.layout import (
     META_ROOT,
     NEXT,
     NO_PAGE,
+    SHARED,
     SLOT_BYTES,
     SLOT_HEAD_SHIFT,
     SLOT_OFFSET_SHIFT,
@@ -126,16 +127,12 @@ def compare_bytes(a: Any, a_start: int, a_end: int, b: Any, b_start: int, b_end:
 
 @njit(nogil=True, cache=True)
 def compare_slot(
-    data: Any, words: Any, at: int, level: int, slot: int, head: int, key: Any, start: int, end: int, record: Any
+    data: Any, words: Any, at: int, level: int, slot: int, key: Any, start: int, end: int, record: Any
 ) -> int:
     """-1, 0 or 1 as the slot's entry sorts before, with or after (key, record)."""
-    slot_head, offset, length = slot_of(words, at, slot)
-    if slot_head != head:
-        return -1 if slot_head < head else 1
+    _, offset, length = slot_of(words, at, slot)
     first = at * WORD + offset + cell_head(level)
-    # Equal heads mean equal first bytes as far as both keys go, so the loop may start behind them.
-    skip = min(HEAD_BYTES, length, end - start)
-    order = compare_bytes(data, first + skip, first + length, key, start + skip, end)
+    order = compare_bytes(data, first, first + length, key, start, end)
     if order != 0:
         return order
     own = words[at + offset // WORD]
@@ -143,36 +140,74 @@ def compare_slot(
 
 
 @njit(nogil=True, cache=True)
+def common_bytes(a: Any, a_start: int, b: Any, b_start: int, most: int) -> int:
+    """How many leading bytes two strings have in common, at most `most`."""
+    same = 0
+    while same < most and a[a_start + same] == b[b_start + same]:
+        same += 1
+    return same
+
+
+@njit(nogil=True, cache=True)
 def search(
-    data: Any, words: Any, at: int, first: int, count: int, head: int, key: Any, start: int, end: int, record: Any
+    data: Any, words: Any, at: int, first: int, count: int, key: Any, start: int, end: int, record: Any
 ) -> int:
-    """First slot in [first, count) whose entry is >= (key, record); count if there is none."""
-    level = get(words, at + LEVEL)
+    """First slot in [first, count) whose entry is >= (key, record); count if there is none.
+
+    One look at a cell settles the shared bytes, heads settle most of the rest without touching cells. Entries
+    between two that have k bytes in common with the key have them too, so a comparison starts behind those.
+    """
+    if first >= count:
+        return first
+    cells = at * WORD + cell_head(get(words, at + LEVEL))
+    shared = get(words, at + SHARED)
+    any_key = cells + slot_of(words, at, count - 1)[1]
+    same = common_bytes(data, any_key, key, start, min(shared, end - start))
+    if same < shared:
+        return count if same < end - start and key[start + same] > data[any_key + same] else first
+    head = head_of(key, start + shared, end)
+    below_same, above_same = shared, shared
     n = count - first
     while n > 0:
         half = n >> 1
-        if compare_slot(data, words, at, level, first + half, head, key, start, end, record) < 0:
+        slot_head, offset, length = slot_of(words, at, first + half)
+        same = shared
+        if slot_head != head:
+            less = slot_head < head
+        else:
+            shorter = min(length, end - start)
+            skip = max(min(shared + HEAD_BYTES, shorter), min(below_same, above_same))
+            same = skip + common_bytes(data, cells + offset + skip, key, start + skip, shorter - skip)
+            if same < shorter:
+                less = data[cells + offset + same] < key[start + same]
+            elif length != end - start:
+                less = length < end - start
+            else:
+                less = words[at + offset // WORD] < record
+        if less:
             first += half + 1
             n -= half + 1
+            below_same = same
         else:
             n = half
+            above_same = same
     return first
 
 
 @njit(nogil=True, cache=True)
-def child_slot(data: Any, words: Any, at: int, head: int, key: Any, start: int, end: int, record: Any) -> int:
+def child_slot(data: Any, words: Any, at: int, key: Any, start: int, end: int, record: Any) -> int:
     """Slot of the child whose subtree holds the entry: the last separator that is <= it."""
     above = record if record == MAX_RECORD else record + ONE
-    return search(data, words, at, 1, get(words, at + COUNT), head, key, start, end, above) - 1
+    return search(data, words, at, 1, get(words, at + COUNT), key, start, end, above) - 1
 
 
 @njit(nogil=True, cache=True)
-def descend(data: Any, words: Any, path: Any, head: int, key: Any, start: int, end: int, record: Any) -> int:
+def descend(data: Any, words: Any, path: Any, key: Any, start: int, end: int, record: Any) -> int:
     """The leaf that holds or would hold the entry; `path` gets the pages and slots on the way."""
     pw = page_words(words)
     page = get(words, META_ROOT)
     for level in range(get(words, META_HEIGHT) - 1, 0, -1):
-        slot = child_slot(data, words, page * pw, head, key, start, end, record)
+        slot = child_slot(data, words, page * pw, key, start, end, record)
         path[2 * level] = page
         path[2 * level + 1] = slot
         page = child_of(words, page * pw, slot)
@@ -184,13 +219,12 @@ def descend(data: Any, words: Any, path: Any, head: int, key: Any, start: int, e
 def seek(data: Any, words: Any, key: Any, start: int, end: int, record: Any) -> tuple[int, int]:
     """(leaf, slot) of the first entry >= (key, record); (NO_PAGE, 0) behind the last."""
     pw = page_words(words)
-    head = head_of(key, start, end)
     page = get(words, META_ROOT)
     for _ in range(get(words, META_HEIGHT) - 1):
-        page = child_of(words, page * pw, child_slot(data, words, page * pw, head, key, start, end, record))
+        page = child_of(words, page * pw, child_slot(data, words, page * pw, key, start, end, record))
     at = page * pw
     count = get(words, at + COUNT)
-    slot = search(data, words, at, 0, count, head, key, start, end, record)
+    slot = search(data, words, at, 0, count, key, start, end, record)
     if slot < count:
         return page, slot
     return get(words, at + NEXT), 0
@@ -203,13 +237,40 @@ def used_bytes(words: Any, at: int, pw: int) -> int:
 
 
 @njit(nogil=True, cache=True)
+def narrow_shared(data: Any, words: Any, at: int, slot: int, key: Any, start: int, end: int) -> int:
+    """Makes `shared` hold for a key about to be inserted at `slot` too, and returns it; all heads follow when it shrinks."""
+    level = get(words, at + LEVEL)
+    count = get(words, at + COUNT)
+    first = 0 if level == 0 else 1
+    if count <= first:
+        words[at + SHARED] = end - start
+        return end - start
+    shared = get(words, at + SHARED)
+    if first < slot < count:
+        return shared  # between two keys that have those bytes
+    cells = at * WORD + cell_head(level)
+    other = cells + slot_of(words, at, first if slot == first else count - 1)[1]
+    same = common_bytes(data, other, key, start, min(shared, end - start))
+    if same < shared:
+        words[at + SHARED] = same
+        for i in range(first, count):
+            _, offset, length = slot_of(words, at, i)
+            head = head_of(data, cells + offset + same, cells + offset + length)
+            words[at + HEADER_WORDS + i] = make_slot(head, offset, length)
+    return same
+
+
+@njit(nogil=True, cache=True)
 def append_cell(
-    data: Any, words: Any, at: int, slot: int, head: int, record: Any, child: int, key: Any, start: int, end: int
+    data: Any, words: Any, at: int, slot: int, record: Any, child: int, key: Any, start: int, end: int
 ) -> None:
     """Writes a cell below the others and its slot at `slot`, moving later slots up; the gap has room."""
     level = get(words, at + LEVEL)
     count = get(words, at + COUNT)
     length = end - start
+    head = 0
+    if level == 0 or slot > 0:
+        head = head_of(key, start + narrow_shared(data, words, at, slot, key, start, end), end)
     offset = get(words, at + HEAP) - cell_size(level, length)
     words[at + HEAP] = offset
     words[at + offset // WORD] = record
@@ -231,11 +292,11 @@ def copy_cells(source: Any, source_at: int, first: int, last: int, data: Any, wo
     source_words = source.view(np.uint64)
     level = get(words, at + LEVEL)
     for slot in range(first, last):
-        head, offset, length = slot_of(source_words, source_at, slot)
+        _, offset, length = slot_of(source_words, source_at, slot)
         record = source_words[source_at + offset // WORD]
         child = get(source_words, source_at + offset // WORD + 1) if level > 0 else 0
         begin = source_at * WORD + offset + cell_head(level)
-        append_cell(data, words, at, get(words, at + COUNT), head, record, child, source, begin, begin + length)
+        append_cell(data, words, at, get(words, at + COUNT), record, child, source, begin, begin + length)
 
 
 @njit(nogil=True, cache=True)
@@ -245,6 +306,7 @@ def empty_node(words: Any, at: int, pw: int) -> None:
     words[at + COUNT] = 0
     words[at + HEAP] = pw * WORD
     words[at + HOLES] = 0
+    words[at + SHARED] = 0
 
 
 @njit(nogil=True, cache=True)
@@ -267,14 +329,23 @@ def compact(data: Any, words: Any, at: int, scratch: Any) -> None:
 
 @njit(nogil=True, cache=True)
 def insert_cell(
-    data: Any, words: Any, at: int, slot: int, head: int, record: Any, child: int, key: Any, start: int, end: int, scratch: Any
+    data: Any,
+    words: Any,
+    at: int,
+    slot: int,
+    record: Any,
+    child: int,
+    key: Any,
+    start: int,
+    end: int,
+    scratch: Any,
 ) -> None:
     """Inserts a cell into a node that has room for it, if need be in its holes."""
     need = SLOT_BYTES + cell_size(get(words, at + LEVEL), end - start)
     gap = get(words, at + HEAP) - HEADER_BYTES - get(words, at + COUNT) * SLOT_BYTES
     if gap < need:
         compact(data, words, at, scratch)
-    append_cell(data, words, at, slot, head, record, child, key, start, end)
+    append_cell(data, words, at, slot, record, child, key, start, end)
 
 
 @njit(nogil=True, cache=True)
@@ -338,7 +409,9 @@ def split_point(words: Any, at: int, pw: int, slot: int, packed: bool) -> int:
 
 
 @njit(nogil=True, cache=True)
-def separator(data: Any, words: Any, left: int, slot: int, key: Any, start: int, end: int, record: Any, into: Any, base: int) -> tuple[int, Any]:
+def separator(
+    data: Any, words: Any, left: int, slot: int, key: Any, start: int, end: int, record: Any, into: Any, base: int
+) -> tuple[int, Any]:
     """Writes to into[base:] the shortest key above the left leaf's entry and not above (key, record); (length, record)."""
     _, offset, length = slot_of(words, left, slot)
     first = left * WORD + offset + LEAF_CELL_HEAD
@@ -361,8 +434,8 @@ def grow_root(data: Any, words: Any, dirty: Any, right: int, key: Any, start: in
     old = get(words, META_ROOT)
     root = allocate(words, dirty, INNER, height)
     words[root * pw + HEAP] = pw * WORD
-    append_cell(data, words, root * pw, 0, 0, ZERO, old, key, start, start)
-    append_cell(data, words, root * pw, 1, head_of(key, start, end), record, right, key, start, end)
+    append_cell(data, words, root * pw, 0, ZERO, old, key, start, start)
+    append_cell(data, words, root * pw, 1, record, right, key, start, end)
     words[META_ROOT] = root
     words[META_HEIGHT] = height + 1
 
@@ -377,12 +450,14 @@ def strip_first(data: Any, words: Any, at: int, into: Any, base: int) -> tuple[i
     for i in range(length):
         into[base + i] = data[first + i]
     remove_cell(words, at, 0)
-    append_cell(data, words, at, 0, 0, ZERO, child, into, base, base)
+    append_cell(data, words, at, 0, ZERO, child, into, base, base)
     return length, record
 
 
 @njit(nogil=True, cache=True)
-def add_child(data: Any, words: Any, dirty: Any, path: Any, right: int, size: int, record: Any, scratch: Any, packed: bool) -> None:
+def add_child(
+    data: Any, words: Any, dirty: Any, path: Any, right: int, size: int, record: Any, scratch: Any, packed: bool
+) -> None:
     """Enters a new page, right neighbour of the one in path[0], into the levels above. Its separator is in scratch's second page."""
     pw = page_words(words)
     page_size = pw * WORD
@@ -393,7 +468,7 @@ def add_child(data: Any, words: Any, dirty: Any, path: Any, right: int, size: in
         slot = path[2 * level + 1] + 1
         at = page * pw
         up_page, up_size, up_record = NO_PAGE, 0, ZERO
-        head, end = head_of(scratch, carry, carry + size), carry + size
+        end = carry + size
         if used_bytes(words, at, pw) + SLOT_BYTES + cell_size(level, size) > full:
             count = get(words, at + COUNT)
             keep = split_point(words, at, pw, slot, packed)
@@ -402,13 +477,13 @@ def add_child(data: Any, words: Any, dirty: Any, path: Any, right: int, size: in
                 for i in range(size):
                     scratch[spare + i] = scratch[carry + i]
                 up_size, up_record = size, record
-                head, end, record = 0, carry, ZERO
+                end, record = carry, ZERO
             else:
                 up_size, up_record = strip_first(data, words, up_page * pw, scratch, spare)
             if slot > keep or keep == count:
                 at = up_page * pw
                 slot -= keep
-        insert_cell(data, words, at, slot, head, record, right, scratch, carry, end, scratch)
+        insert_cell(data, words, at, slot, record, right, scratch, carry, end, scratch)
         dirty[page] = 1
         if up_page == NO_PAGE:
             return
@@ -419,7 +494,18 @@ def add_child(data: Any, words: Any, dirty: Any, path: Any, right: int, size: in
 
 @njit(nogil=True, cache=True)
 def put(
-    data: Any, words: Any, dirty: Any, limit: int, path: Any, scratch: Any, finger: int, key: Any, start: int, end: int, record: Any, packed: bool
+    data: Any,
+    words: Any,
+    dirty: Any,
+    limit: int,
+    path: Any,
+    scratch: Any,
+    finger: int,
+    key: Any,
+    start: int,
+    end: int,
+    record: Any,
+    packed: bool,
 ) -> tuple[int, int]:
     """Inserts one entry. Returns (leaf, status): status 1 inserted, PRESENT, or NO_ROOM when a split might lack pages.
 
@@ -428,21 +514,20 @@ def put(
     pw = page_words(words)
     full = (pw * WORD - HEADER_BYTES) * PACKED_FILL // 16 if packed else pw * WORD - HEADER_BYTES
     need = SLOT_BYTES + cell_size(0, end - start)
-    head = head_of(key, start, end)
     page = finger
     at = page * pw
     slot = 0
     inside = False
     count = get(words, at + COUNT)
     if count > 0 and used_bytes(words, at, pw) + need <= full:
-        slot = search(data, words, at, 0, count, head, key, start, end, record)
+        slot = search(data, words, at, 0, count, key, start, end, record)
         inside = slot > 0 and (slot < count or get(words, at + NEXT) == NO_PAGE)
     if not inside:
-        page = descend(data, words, path, head, key, start, end, record)
+        page = descend(data, words, path, key, start, end, record)
         at = page * pw
         count = get(words, at + COUNT)
-        slot = search(data, words, at, 0, count, head, key, start, end, record)
-    if slot < count and compare_slot(data, words, at, 0, slot, head, key, start, end, record) == 0:
+        slot = search(data, words, at, 0, count, key, start, end, record)
+    if slot < count and compare_slot(data, words, at, 0, slot, key, start, end, record) == 0:
         return page, PRESENT
     if used_bytes(words, at, pw) + need > full:
         if pages_available(words, limit) < get(words, META_HEIGHT) + 1:
@@ -455,7 +540,9 @@ def put(
             _, offset, length = slot_of(words, right * pw, 0)
             first = right * pw * WORD + offset + LEAF_CELL_HEAD
             other = record_of(words, right * pw, 0)
-            size, up_record = separator(data, words, at, keep - 1, data, first, first + length, other, scratch, pw * WORD)
+            size, up_record = separator(
+                data, words, at, keep - 1, data, first, first + length, other, scratch, pw * WORD
+            )
             carry = pw * WORD
             order = compare_bytes(scratch, carry, carry + size, key, start, end)
             if order == 0:
@@ -466,7 +553,7 @@ def put(
             slot -= keep
         add_child(data, words, dirty, path, right, size, up_record, scratch, packed)
         at = page * pw
-    insert_cell(data, words, at, slot, head, record, 0, key, start, end, scratch)
+    insert_cell(data, words, at, slot, record, 0, key, start, end, scratch)
     words[META_ENTRIES] += ONE
     dirty[page] = 1
     dirty[META_PAGE] = 1
@@ -475,7 +562,17 @@ def put(
 
 @njit(nogil=True, cache=True)
 def insert_slotted(
-    data: Any, dirty: Any, limit: int, path: Any, scratch: Any, offsets: Any, keys: Any, order: Any, records: Any, inserted: Any, packed: bool
+    data: Any,
+    dirty: Any,
+    limit: int,
+    path: Any,
+    scratch: Any,
+    offsets: Any,
+    keys: Any,
+    order: Any,
+    records: Any,
+    inserted: Any,
+    packed: bool,
 ) -> int:
     """Inserts the pairs order[0], order[1], ... Fills inserted[n]; returns n, or how many pairs were done when room ran out."""
     words = data.view(np.uint64)
@@ -485,7 +582,7 @@ def insert_slotted(
         record = np.uint64(records[i])
         start, end = offsets[i], offsets[i + 1]
         if finger == NO_PAGE:
-            finger = descend(data, words, path, head_of(keys, start, end), keys, start, end, record)
+            finger = descend(data, words, path, keys, start, end, record)
         finger, status = put(data, words, dirty, limit, path, scratch, finger, keys, start, end, record, packed)
         if status == NO_ROOM:
             return j
@@ -494,7 +591,7 @@ def insert_slotted(
 
 
 @njit(nogil=True, cache=True)
-def drop_child(data: Any, words: Any, dirty: Any, page: int, slot: int, scratch: Any) -> None:
+def drop_child(words: Any, dirty: Any, page: int, slot: int) -> None:
     """Takes a child out of an inner node. The child of slot 1 steps into slot 0 without its separator."""
     at = page * page_words(words)
     if slot == 0 and get(words, at + COUNT) > 1:
@@ -515,7 +612,7 @@ def merge(data: Any, words: Any, dirty: Any, parent: int, slot: int, scratch: An
     a = left * pw
     b = right * pw
     level = get(words, a + LEVEL)
-    head, offset, length = slot_of(words, up, slot)
+    _, offset, length = slot_of(words, up, slot)
     total = used_bytes(words, a, pw) + used_bytes(words, b, pw)
     if level > 0:
         total += cell_size(level, length)
@@ -526,13 +623,13 @@ def merge(data: Any, words: Any, dirty: Any, parent: int, slot: int, scratch: An
     if level > 0:  # the separator between the two comes down in front of the right one's first child
         begin = up * WORD + offset + INNER_CELL_HEAD
         record, child = record_of(words, up, slot), child_of(words, b, 0)
-        append_cell(data, words, a, get(words, a + COUNT), head, record, child, data, begin, begin + length)
+        append_cell(data, words, a, get(words, a + COUNT), record, child, data, begin, begin + length)
         first = 1
     copy_cells(data, b, first, get(words, b + COUNT), data, words, a)
     dirty[left] = 1
     unlink(words, dirty, right)
     release(words, dirty, right)
-    drop_child(data, words, dirty, parent, slot, scratch)
+    drop_child(words, dirty, parent, slot)
     return True
 
 
@@ -561,7 +658,7 @@ def mend(data: Any, words: Any, dirty: Any, path: Any, scratch: Any) -> None:
         if get(words, page * pw + COUNT) == 0:
             unlink(words, dirty, page)
             release(words, dirty, page)
-            drop_child(data, words, dirty, parent, slot, scratch)
+            drop_child(words, dirty, parent, slot)
         elif 4 * used_bytes(words, page * pw, pw) < space:
             merged = slot > 0 and merge(data, words, dirty, parent, slot, scratch)
             if not merged:
@@ -584,13 +681,12 @@ def remove_slotted(
     for i in order:
         start, end = offsets[i], offsets[i + 1]
         record = np.uint64(records[i])
-        head = head_of(keys, start, end)
-        page = descend(data, words, path, head, keys, start, end, record)
+        page = descend(data, words, path, keys, start, end, record)
         at = page * pw
         count = get(words, at + COUNT)
-        slot = search(data, words, at, 0, count, head, keys, start, end, record)
+        slot = search(data, words, at, 0, count, keys, start, end, record)
         removed[i] = 0
-        if slot == count or compare_slot(data, words, at, 0, slot, head, keys, start, end, record) != 0:
+        if slot == count or compare_slot(data, words, at, 0, slot, keys, start, end, record) != 0:
             continue
         remove_cell(words, at, slot)
         words[META_ENTRIES] -= ONE

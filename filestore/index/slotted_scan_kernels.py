@@ -15,7 +15,6 @@ from filestore.index.slotted_kernels import (
     child_slot,
     compare_bytes,
     compare_slot,
-    head_of,
     record_of,
     search,
     seek,
@@ -24,10 +23,10 @@ from filestore.index.slotted_kernels import (
 
 
 @njit(nogil=True, cache=True)
-def same_key(data: Any, words: Any, at: int, slot: int, head: int, key: Any, start: int, end: int) -> bool:
+def same_key(data: Any, words: Any, at: int, slot: int, key: Any, start: int, end: int) -> bool:
     """Whether a leaf's slot has this key."""
     record = record_of(words, at, slot)
-    return bool(compare_slot(data, words, at, 0, slot, head, key, start, end, record) == 0)
+    return bool(compare_slot(data, words, at, 0, slot, key, start, end, record) == 0)
 
 
 @njit(nogil=True, cache=True)
@@ -39,14 +38,13 @@ def lookup_slotted(data: Any, keys_offsets: Any, keys: Any, offsets: Any, out: A
     for i in range(len(offsets) - 1):
         offsets[i] = total
         start, end = keys_offsets[i], keys_offsets[i + 1]
-        head = head_of(keys, start, end)
         page, slot = seek(data, words, keys, start, end, ZERO)
         same = True
         while page != NO_PAGE and same:
             at = page * pw
             count = get(words, at + COUNT)
             while slot < count and same:
-                same = same_key(data, words, at, slot, head, keys, start, end)
+                same = same_key(data, words, at, slot, keys, start, end)
                 if same:
                     if total < len(out):
                         out[total] = np.int64(record_of(words, at, slot))
@@ -64,7 +62,6 @@ def range_slotted(
     """Writes records of the entries in [(low, low_record), (high, high_record)) ascending. See `range_slotted_back`."""
     words = data.view(np.uint64)
     pw = page_words(words)
-    head = head_of(high, 0, len(high))
     page, slot = seek(data, words, low, 0, len(low), low_record)
     n = 0
     while page != NO_PAGE and n < len(out):
@@ -72,7 +69,7 @@ def range_slotted(
         count = get(words, at + COUNT)
         stop = count
         if bounded:
-            stop = search(data, words, at, slot, count, head, high, 0, len(high), high_record)
+            stop = search(data, words, at, slot, count, high, 0, len(high), high_record)
         take = min(stop - slot, len(out) - n)
         for i in range(take):
             out[n + i] = np.int64(record_of(words, at, slot + i))
@@ -107,22 +104,20 @@ def range_slotted_back(
     """
     words = data.view(np.uint64)
     pw = page_words(words)
-    head = head_of(high, 0, len(high))
-    low_head = head_of(low, 0, len(low))
     if bounded:
         page = get(words, META_ROOT)
         for _ in range(get(words, META_HEIGHT) - 1):
-            slot = child_slot(data, words, page * pw, head, high, 0, len(high), high_record)
+            slot = child_slot(data, words, page * pw, high, 0, len(high), high_record)
             page = child_of(words, page * pw, slot)
         count = get(words, page * pw + COUNT)
-        stop = search(data, words, page * pw, 0, count, head, high, 0, len(high), high_record)
+        stop = search(data, words, page * pw, 0, count, high, 0, len(high), high_record)
     else:
         page = last_leaf(words)
         stop = get(words, page * pw + COUNT)
     n = 0
     while page != NO_PAGE and n < len(out):
         at = page * pw
-        start = search(data, words, at, 0, stop, low_head, low, 0, len(low), low_record)
+        start = search(data, words, at, 0, stop, low, 0, len(low), low_record)
         take = min(stop - start, len(out) - n)
         for i in range(take):
             out[n + i] = np.int64(record_of(words, at, stop - 1 - i))
