@@ -31,7 +31,7 @@ ROOMS = (
     ("cli", "demo", "__main__"),
     ("server", "dbapi"),
     ("session",),
-    ("database",),
+    ("database", "result"),
     ("query",),
     ("txn",),
     ("index",),
