@@ -1,4 +1,4 @@
-"""Fixtures shared by all rooms: directories on a real disk, one running server a session, seeds, limits."""
+"""Fixtures shared by all rooms: directories on a real disk, one running server and one oracle a session, seeds, limits."""
 
 from __future__ import annotations
 
@@ -71,3 +71,13 @@ def server() -> Iterator[object]:
     finally:
         running.kill()
         shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[object]:
+    """A PostgreSQL 15 of our own to ask for the right answer, started once: a `bench.postgres.Postgres`."""
+    from bench.postgres import Postgres
+
+    with Postgres() as running:
+        running.start()
+        yield running

@@ -36,13 +36,11 @@ def loaded(server: Server) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def expected() -> dict[str, list[tuple[Any, ...]]]:
-    with Postgres() as postgres:
-        postgres.start()
-        load_all(postgres.dsn)
-        with psycopg.connect(postgres.dsn, autocommit=True) as connection:
-            connection.execute("ANALYZE")
-        return answers(postgres.dsn)
+def expected(postgres: Postgres) -> dict[str, list[tuple[Any, ...]]]:
+    load_all(postgres.dsn)
+    with psycopg.connect(postgres.dsn, autocommit=True) as connection:
+        connection.execute("ANALYZE")
+    return answers(postgres.dsn)
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.words)
