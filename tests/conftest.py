@@ -1,4 +1,4 @@
-"""Fixtures shared by all rooms: directories on a real disk, one running server and one oracle a session, seeds, limits."""
+"""Fixtures shared by all rooms: directories on a real disk, a server and an oracle a session, seeds, limits."""
 
 from __future__ import annotations
 
