@@ -227,7 +227,7 @@ def _iso8601(text: str) -> Interval:
     """'P1Y2M3DT4H5M6.7S', and the alternative forms 'P0001-02-03T04:05:06' and 'P00010203T040506'."""
     if not text.startswith("P") or len(text) < 2:
         raise BadSyntax
-    date, separator, clock = text[1:].partition("T")
+    date, _, clock = text[1:].partition("T")
     total = _Sum()
     if date:
         alternative = re.fullmatch(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})", date)

@@ -1,0 +1,717 @@
+"""Kernels that print columns: values in, bytes out, one after the other in one pass.
+
+Shared form: `out` uint8[] is large enough for the widest text of every row, `offsets` int64[n + 1] receives where each
+value begins; rows with `valid` false get no bytes (`valid` of length 0 means no nulls). Every kernel returns the bytes
+written. The plain twins are the format functions of `literals`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+# "000102...99": two digits at a time halves the divisions.
+PAIRS = np.frombuffer("".join(f"{i:02d}" for i in range(100)).encode(), np.uint8).copy()
+HEX = np.frombuffer(b"0123456789abcdef", np.uint8).copy()
+POWERS = np.array([10**i for i in range(19)], np.uint64)
+
+DAY_US = 86_400_000_000
+SECOND_US = 1_000_000
+INT64_MAX = 2**63 - 1
+INT64_MIN = -(2**63)
+INT32_MAX = 2**31 - 1
+INT32_MIN = -(2**31)
+MINUS, PLUS, POINT, ZERO, COLON, BLANK, LETTER_E = 45, 43, 46, 48, 58, 32, 101
+
+
+@njit(nogil=True, cache=True)
+def put_unsigned(out: Any, at: int, value: Any) -> int:
+    """Writes a uint64 in decimal; returns the position behind it."""
+    digits = 1
+    limit = np.uint64(10)
+    while digits < 20 and value >= limit:
+        digits += 1
+        if digits < 20:
+            limit *= np.uint64(10)
+    end = at + digits
+    position = end
+    while value >= np.uint64(100):
+        pair = np.int64(value % np.uint64(100)) * 2
+        value = value // np.uint64(100)
+        position -= 2
+        out[position] = PAIRS[pair]
+        out[position + 1] = PAIRS[pair + 1]
+    if value >= np.uint64(10):
+        pair = np.int64(value) * 2
+        out[position - 2] = PAIRS[pair]
+        out[position - 1] = PAIRS[pair + 1]
+    else:
+        out[position - 1] = ZERO + np.int64(value)
+    return end
+
+
+@njit(nogil=True, cache=True)
+def put_padded(out: Any, at: int, value: Any, width: int) -> int:
+    """Writes a non-negative int with exactly `width` digits."""
+    for i in range(width - 1, -1, -1):
+        out[at + i] = ZERO + value % 10
+        value //= 10
+    return at + width
+
+
+@njit(nogil=True, cache=True)
+def put_pair(out: Any, at: int, value: Any) -> int:
+    out[at] = PAIRS[value * 2]
+    out[at + 1] = PAIRS[value * 2 + 1]
+    return at + 2
+
+
+@njit(nogil=True, cache=True)
+def put_word(out: Any, at: int, word: Any) -> int:
+    for i in range(len(word)):
+        out[at + i] = word[i]
+    return at + len(word)
+
+
+INFINITY_WORD = np.frombuffer(b"infinity", np.uint8).copy()
+
+
+@njit(nogil=True, cache=True)
+def integers(values: Any, valid: Any, out: Any, offsets: Any) -> int:
+    """int64[n]; at most 20 bytes a row."""
+    nulls = len(valid) > 0
+    at = 0
+    for i in range(len(values)):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        value = values[i]
+        if value < 0:
+            out[at] = MINUS
+            at = put_unsigned(out, at + 1, np.uint64(-(value + 1)) + np.uint64(1))
+        else:
+            at = put_unsigned(out, at, np.uint64(value))
+    offsets[len(values)] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def decimals(values: Any, scale: int, valid: Any, out: Any, offsets: Any) -> int:
+    """int64[n] scaled by 10**scale, 0 <= scale <= 18; at most 22 bytes a row."""
+    nulls = len(valid) > 0
+    at = 0
+    power = POWERS[scale]
+    for i in range(len(values)):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        value = values[i]
+        if value < 0:
+            out[at] = MINUS
+            at += 1
+            size = np.uint64(-(value + 1)) + np.uint64(1)
+        else:
+            size = np.uint64(value)
+        if scale == 0:
+            at = put_unsigned(out, at, size)
+            continue
+        whole = size // power
+        at = put_unsigned(out, at, whole)
+        out[at] = POINT
+        at = put_padded(out, at + 1, np.int64(size - whole * power), scale)
+    offsets[len(values)] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def booleans(values: Any, valid: Any, out: Any, offsets: Any) -> int:
+    """uint8[n]; one byte a row."""
+    nulls = len(valid) > 0
+    at = 0
+    for i in range(len(values)):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        out[at] = 116 if values[i] else 102
+        at += 1
+    offsets[len(values)] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def put_date(out: Any, at: int, days: Any) -> Any:
+    """Writes YYYY-MM-DD of days since 1970; returns (position, whether the year is BC)."""
+    shifted = days + 719_468
+    era = shifted // 146_097
+    day_of_era = shifted - era * 146_097
+    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
+    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    month_index = (5 * day_of_year + 2) // 153
+    day = day_of_year - (153 * month_index + 2) // 5 + 1
+    month = month_index + 3 if month_index < 10 else month_index - 9
+    year = year_of_era + era * 400 + (1 if month <= 2 else 0)
+    bc = year <= 0
+    if bc:
+        year = 1 - year
+    if year < 10_000:
+        at = put_pair(out, at, year // 100)
+        at = put_pair(out, at, year % 100)
+    else:
+        at = put_unsigned(out, at, np.uint64(year))
+    out[at] = MINUS
+    at = put_pair(out, at + 1, month)
+    out[at] = MINUS
+    at = put_pair(out, at + 1, day)
+    return at, bc
+
+
+@njit(nogil=True, cache=True)
+def put_bc(out: Any, at: int) -> int:
+    out[at] = BLANK
+    out[at + 1] = 66
+    out[at + 2] = 67
+    return at + 3
+
+
+@njit(nogil=True, cache=True)
+def put_infinity(out: Any, at: int, negative: Any) -> int:
+    if negative:
+        out[at] = MINUS
+        at += 1
+    return put_word(out, at, INFINITY_WORD)
+
+
+@njit(nogil=True, cache=True)
+def put_fraction(out: Any, at: int, fraction: Any) -> int:
+    """'.123456' without trailing zeros, nothing for 0."""
+    if fraction == 0:
+        return at
+    digits = 6
+    while fraction % 10 == 0:
+        fraction //= 10
+        digits -= 1
+    out[at] = POINT
+    return put_padded(out, at + 1, fraction, digits)
+
+
+@njit(nogil=True, cache=True)
+def put_clock(out: Any, at: int, microseconds: Any) -> int:
+    """HH:MM:SS[.ffffff] of microseconds since midnight (or of a length of time; hours may exceed 24)."""
+    seconds = microseconds // SECOND_US
+    fraction = microseconds - seconds * SECOND_US
+    minutes = seconds // 60
+    hours = minutes // 60
+    if hours < 100:
+        at = put_pair(out, at, hours)
+    else:
+        at = put_unsigned(out, at, np.uint64(hours))
+    out[at] = COLON
+    at = put_pair(out, at + 1, minutes - hours * 60)
+    out[at] = COLON
+    at = put_pair(out, at + 1, seconds - minutes * 60)
+    return put_fraction(out, at, fraction)
+
+
+@njit(nogil=True, cache=True)
+def dates(values: Any, valid: Any, out: Any, offsets: Any) -> int:
+    """int64[n] days; at most 16 bytes a row."""
+    nulls = len(valid) > 0
+    at = 0
+    for i in range(len(values)):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        days = values[i]
+        if days >= INT32_MAX or days <= INT32_MIN:
+            at = put_infinity(out, at, days < 0)
+            continue
+        at, bc = put_date(out, at, days)
+        if bc:
+            at = put_bc(out, at)
+    offsets[len(values)] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def times(values: Any, valid: Any, out: Any, offsets: Any) -> int:
+    """int64[n] microseconds since midnight; at most 15 bytes a row."""
+    nulls = len(valid) > 0
+    at = 0
+    for i in range(len(values)):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        at = put_clock(out, at, values[i])
+    offsets[len(values)] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def put_offset(out: Any, at: int, offset: Any) -> int:
+    """'+05:30' of seconds east."""
+    out[at] = MINUS if offset < 0 else PLUS
+    size = -offset if offset < 0 else offset
+    at = put_pair(out, at + 1, size // 3600)
+    rest = size % 3600
+    if rest:
+        out[at] = COLON
+        at = put_pair(out, at + 1, rest // 60)
+        if rest % 60:
+            out[at] = COLON
+            at = put_pair(out, at + 1, rest % 60)
+    return at
+
+
+@njit(nogil=True, cache=True)
+def timestamps(values: Any, zone_offsets: Any, valid: Any, out: Any, offsets: Any) -> int:
+    """int64[n] microseconds; zone_offsets int64[n] seconds east, int64[1] for all rows, int64[0] for no zone.
+
+    At most 41 bytes a row.
+    """
+    nulls = len(valid) > 0
+    zones = len(zone_offsets)
+    at = 0
+    for i in range(len(values)):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        value = values[i]
+        if value == INT64_MAX or value == INT64_MIN:  # noqa: SIM109 - a tuple test is slower here
+            at = put_infinity(out, at, value < 0)
+            continue
+        offset = 0 if zones == 0 else zone_offsets[0] if zones == 1 else zone_offsets[i]
+        # The day first, so that an offset cannot overflow at the end of time.
+        days = value // DAY_US
+        clock = value - days * DAY_US + offset * SECOND_US
+        if clock < 0:
+            clock += DAY_US
+            days -= 1
+        elif clock >= DAY_US:
+            clock -= DAY_US
+            days += 1
+        at, bc = put_date(out, at, days)
+        out[at] = BLANK
+        at = put_clock(out, at + 1, clock)
+        if zones:
+            at = put_offset(out, at, offset)
+        if bc:
+            at = put_bc(out, at)
+    offsets[len(values)] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def put_hex(out: Any, at: int, byte: Any) -> int:
+    out[at] = HEX[byte >> 4]
+    out[at + 1] = HEX[byte & 15]
+    return at + 2
+
+
+@njit(nogil=True, cache=True)
+def uuids(raw: Any, valid: Any, out: Any, offsets: Any) -> int:
+    """uint8[n, 16]; 36 bytes a row."""
+    nulls = len(valid) > 0
+    at = 0
+    for i in range(len(raw)):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        for j in range(16):
+            if j == 4 or j == 6 or j == 8 or j == 10:
+                out[at] = MINUS
+                at += 1
+            at = put_hex(out, at, raw[i, j])
+    offsets[len(raw)] = at
+    return at
+
+
+YEAR_WORD = np.frombuffer(b" year", np.uint8).copy()
+MON_WORD = np.frombuffer(b" mon", np.uint8).copy()
+DAY_WORD = np.frombuffer(b" day", np.uint8).copy()
+
+
+@njit(nogil=True, cache=True)
+def put_part(out: Any, at: int, start: int, number: Any, word: Any, negative: Any) -> int:
+    """One 'n units' of an interval that begins at `start`; `negative` when the part before it was."""
+    if at > start:
+        out[at] = BLANK
+        at += 1
+    if number < 0:
+        out[at] = MINUS
+        at = put_unsigned(out, at + 1, np.uint64(-number))
+    else:
+        if negative:
+            out[at] = PLUS
+            at += 1
+        at = put_unsigned(out, at, np.uint64(number))
+    at = put_word(out, at, word)
+    if number != 1:
+        out[at] = 115
+        at += 1
+    return at
+
+
+@njit(nogil=True, cache=True)
+def intervals(words: Any, valid: Any, out: Any, offsets: Any) -> int:
+    """int64[n, 2] (months | days << 32, microseconds); at most 80 bytes a row."""
+    nulls = len(valid) > 0
+    at = 0
+    for i in range(len(words)):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        start = at
+        days = words[i, 0] >> 32
+        months = words[i, 0] & 0xFFFFFFFF
+        if months >= 0x80000000:
+            months -= 0x100000000
+        years = months // 12 if months >= 0 else -(-months // 12)
+        months -= years * 12
+        negative = False
+        if years:
+            at = put_part(out, at, start, years, YEAR_WORD, negative)
+            negative = years < 0
+        if months:
+            at = put_part(out, at, start, months, MON_WORD, negative)
+            negative = months < 0
+        if days:
+            at = put_part(out, at, start, days, DAY_WORD, negative)
+            negative = days < 0
+        clock = words[i, 1]
+        if clock != 0 or at == start:
+            if at > start:
+                out[at] = BLANK
+                at += 1
+            if clock < 0:
+                out[at] = MINUS
+                at += 1
+                # Divided before negating, so that the least int64 prints as well.
+                seconds = -(clock // SECOND_US)
+                fraction = clock + seconds * SECOND_US
+                if fraction:
+                    seconds -= 1
+                    fraction = SECOND_US - fraction
+                at = put_clock(out, at, seconds * SECOND_US)
+                at = put_fraction(out, at, fraction)
+            else:
+                if negative:
+                    out[at] = PLUS
+                    at += 1
+                at = put_clock(out, at, clock)
+    offsets[len(words)] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def floats(starts: Any, digits: Any, fixed_digits: int, valid: Any, out: Any, offsets: Any) -> int:
+    """Lays out shortest decimals ('1e+20', '-1.5E-7', 'nan', 'inf') as PostgreSQL does; at most 26 bytes a row.
+
+    starts int64[n + 1] into digits uint8[]; an exponent is printed below 1e-4 and from 10**fixed_digits (15 for double,
+    6 for real).
+    """
+    nulls = len(valid) > 0
+    at = 0
+    mantissa = np.empty(32, np.uint8)
+    n = len(starts) - 1
+    for i in range(n):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        j = starts[i]
+        end = starts[i + 1]
+        negative = digits[j] == MINUS
+        if negative:
+            j += 1
+        first = digits[j]
+        if first == 110 or first == 78:  # n, N
+            out[at] = 78
+            out[at + 1] = 97
+            out[at + 2] = 78
+            at += 3
+            continue
+        if negative:
+            out[at] = MINUS
+            at += 1
+        if first == 105 or first == 73:  # i, I
+            at = put_word(out, at, INFINITY_WORD)
+            out[at - 8] = 73
+            continue
+        count = 0
+        point = 0
+        seen_point = False
+        exponent = 0
+        while j < end:
+            c = digits[j]
+            j += 1
+            if c == POINT:
+                seen_point = True
+            elif c == LETTER_E or c == 69:
+                minus = digits[j] == MINUS
+                if minus or digits[j] == PLUS:
+                    j += 1
+                while j < end:
+                    exponent = exponent * 10 + (digits[j] - ZERO)
+                    j += 1
+                if minus:
+                    exponent = -exponent
+            elif count == 0 and c == ZERO:
+                if seen_point:
+                    point -= 1
+            else:
+                if count < 32:
+                    mantissa[count] = c
+                    count += 1
+                if not seen_point:
+                    point += 1
+        while count > 0 and mantissa[count - 1] == ZERO:
+            count -= 1
+        point += exponent
+        at = put_float(out, at, mantissa, count, point, fixed_digits)
+    offsets[n] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def put_float(out: Any, at: int, mantissa: Any, count: int, point: int, fixed_digits: int) -> int:
+    """0.mantissa * 10**point; `count` digits without zeros at either end."""
+    if count == 0:
+        out[at] = ZERO
+        return at + 1
+    scientific = point - 1
+    if scientific < -4 or scientific >= fixed_digits:
+        out[at] = mantissa[0]
+        at += 1
+        if count > 1:
+            out[at] = POINT
+            at += 1
+            for k in range(1, count):
+                out[at] = mantissa[k]
+                at += 1
+        out[at] = LETTER_E
+        out[at + 1] = MINUS if scientific < 0 else PLUS
+        at += 2
+        size = -scientific if scientific < 0 else scientific
+        if size < 10:
+            out[at] = ZERO
+            at += 1
+        return put_unsigned(out, at, np.uint64(size))
+    if point <= 0:
+        out[at] = ZERO
+        out[at + 1] = POINT
+        at += 2
+        for _ in range(-point):
+            out[at] = ZERO
+            at += 1
+        for k in range(count):
+            out[at] = mantissa[k]
+            at += 1
+        return at
+    whole = count if count > point else point
+    for k in range(whole):
+        if k == point:
+            out[at] = POINT
+            at += 1
+        out[at] = mantissa[k] if k < count else ZERO
+        at += 1
+    return at
+
+
+@njit(nogil=True, cache=True)
+def view_lengths(views: Any, valid: Any, offsets: Any) -> int:
+    """offsets int64[n + 1] of the strings laid end to end; returns the total."""
+    nulls = len(valid) > 0
+    at = 0
+    for i in range(len(views)):
+        offsets[i] = at
+        if not nulls or valid[i]:
+            at += np.int64(views[i, 0] & np.uint64(0xFFFFFFFF))
+    offsets[len(views)] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def copy_views(views: Any, raw: Any, heap: Any, offsets: Any, out: Any) -> None:
+    """Lays the strings out by offsets; raw is views as uint8[n, 16]."""
+    for i in range(len(views)):
+        at = offsets[i]
+        length = offsets[i + 1] - at
+        if length <= 12:
+            for j in range(length):
+                out[at + j] = raw[i, 4 + j]
+        else:
+            start = np.int64(views[i, 1] >> np.uint64(32))
+            out[at : at + length] = heap[start : start + length]
+
+
+@njit(nogil=True, cache=True)
+def pad_blanks(starts: Any, data: Any, characters: int, valid: Any, out: Any, offsets: Any) -> int:
+    """Strings filled with blanks up to `characters` UTF-8 characters; out holds data plus `characters` bytes a row."""
+    nulls = len(valid) > 0
+    at = 0
+    n = len(starts) - 1
+    for i in range(n):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        count = 0
+        for j in range(starts[i], starts[i + 1]):
+            byte = data[j]
+            out[at] = byte
+            at += 1
+            if byte & 0xC0 != 0x80:
+                count += 1
+        while count < characters:
+            out[at] = BLANK
+            at += 1
+            count += 1
+    offsets[n] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def hex_bytes(starts: Any, data: Any, valid: Any, out: Any, offsets: Any) -> int:
+    """bytea as \\x6162; 2 bytes a row and 2 a byte."""
+    nulls = len(valid) > 0
+    at = 0
+    n = len(starts) - 1
+    for i in range(n):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        out[at] = 92
+        out[at + 1] = 120
+        at += 2
+        for j in range(starts[i], starts[i + 1]):
+            at = put_hex(out, at, data[j])
+    offsets[n] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def gather_lengths(codes: Any, valid: Any, word_offsets: Any, offsets: Any) -> int:
+    """offsets int64[n + 1] of dictionary words taken by int64[n] codes; returns the total."""
+    nulls = len(valid) > 0
+    at = 0
+    for i in range(len(codes)):
+        offsets[i] = at
+        if not nulls or valid[i]:
+            at += word_offsets[codes[i] + 1] - word_offsets[codes[i]]
+    offsets[len(codes)] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def gather_words(codes: Any, word_offsets: Any, words: Any, offsets: Any, out: Any) -> None:
+    """Copies each row's dictionary word to its place."""
+    for i in range(len(codes)):
+        at = offsets[i]
+        length = offsets[i + 1] - at
+        start = word_offsets[codes[i]] if length else 0
+        for j in range(length):
+            out[at + j] = words[start + j]
+
+
+@njit(nogil=True, cache=True)
+def numeric_binary(values: Any, scale: int, valid: Any, out: Any, offsets: Any) -> int:
+    """The wire's numeric (ndigits, weight, sign, dscale, base-10000 digits) of scaled int64; at most 28 bytes a row."""
+    nulls = len(valid) > 0
+    groups = np.empty(16, np.int64)
+    power = POWERS[scale]
+    at = 0
+    for i in range(len(values)):
+        offsets[i] = at
+        if nulls and not valid[i]:
+            continue
+        value = values[i]
+        negative = value < 0
+        size = np.uint64(-(value + 1)) + np.uint64(1) if negative else np.uint64(value)
+        whole = size // power
+        rest = size - whole * power
+        count = 0
+        left = whole
+        while left > np.uint64(0):
+            count += 1
+            left = left // np.uint64(10_000)
+        weight = count - 1
+        left = whole
+        for k in range(count - 1, -1, -1):
+            groups[k] = np.int64(left % np.uint64(10_000))
+            left = left // np.uint64(10_000)
+        digits = scale
+        while digits > 0:
+            if digits >= 4:
+                divisor = POWERS[digits - 4]
+                group = rest // divisor
+                rest -= group * divisor
+            else:
+                group = rest * POWERS[4 - digits]
+            groups[count] = np.int64(group)
+            count += 1
+            digits -= 4
+        first = 0
+        while first < count and groups[first] == 0:
+            first += 1
+            weight -= 1
+        while count > first and groups[count - 1] == 0:
+            count -= 1
+        if count == first:
+            weight = 0
+        at = put_short(out, at, count - first)
+        at = put_short(out, at, weight)
+        at = put_short(out, at, 0x4000 if negative else 0)
+        at = put_short(out, at, scale)
+        for k in range(first, count):
+            at = put_short(out, at, groups[k])
+    offsets[len(values)] = at
+    return at
+
+
+@njit(nogil=True, cache=True)
+def put_short(out: Any, at: int, value: Any) -> int:
+    out[at] = (value >> 8) & 0xFF
+    out[at + 1] = value & 0xFF
+    return at + 2
+
+
+@njit(nogil=True, cache=True)
+def put_int(out: Any, at: int, value: Any) -> int:
+    out[at] = (value >> 24) & 0xFF
+    out[at + 1] = (value >> 16) & 0xFF
+    out[at + 2] = (value >> 8) & 0xFF
+    out[at + 3] = value & 0xFF
+    return at + 4
+
+
+@njit(nogil=True, cache=True)
+def tuple_rows(offsets: Any, data: Any, valid: Any, framed: bool, out: Any) -> int:
+    """Interleaves columns into rows of (int16 columns, then per column int32 length or -1 and bytes).
+
+    offsets int64[columns, n + 1] into data uint8[]; valid bool[columns, n]. `framed` puts DataRow's 'D' and int32 length
+    in front; without it the rows are those of a binary COPY. out holds exactly the result.
+    """
+    columns, n = valid.shape
+    at = 0
+    for i in range(n):
+        start = at
+        if framed:
+            out[at] = 68
+            at += 5
+        at = put_short(out, at, columns)
+        for c in range(columns):
+            if not valid[c, i]:
+                at = put_int(out, at, -1)
+                continue
+            low = offsets[c, i]
+            length = offsets[c, i + 1] - low
+            at = put_int(out, at, length)
+            if length < 64:
+                for j in range(length):
+                    out[at + j] = data[low + j]
+            else:
+                out[at : at + length] = data[low : low + length]
+            at += length
+        if framed:
+            put_int(out, start + 1, at - start - 1)
+    return at
