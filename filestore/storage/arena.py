@@ -59,6 +59,9 @@ class Arena:
         Engine lock held. Whoever calls it owes the pages to the store: they are not dirty any more.
         """
         pages = np.flatnonzero(self.dirty[: self.used_pages]).astype(np.int64)
-        copies = self.data[: self.used_pages * PAGE_SIZE].reshape(-1, PAGE_SIZE)[pages]
+        # Aligned, so that they go to the disk without another copy.
+        copies = memory.aligned_buffer(pages.size * PAGE_SIZE).reshape(-1, PAGE_SIZE)
+        live = self.data[: self.used_pages * PAGE_SIZE].reshape(-1, PAGE_SIZE)
+        np.take(live, pages, axis=0, out=copies, mode="clip")
         self.dirty[pages] = 0
         return pages, copies

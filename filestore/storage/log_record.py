@@ -9,7 +9,7 @@ Validity rule: a group is valid iff its length is that of its bytes, the directo
 payloads are 8-aligned and in order, and the crc32c of all bytes (with the crc field zero) is the header's. Decoding is
 total: any bytes give a group or DataCorrupted, in time linear in their length.
 
-A group is redo only and means "committed": nothing is logged before the commit, an abort logs nothing (RELIABILITY R10).
+A group is redo only and means "committed": nothing is logged before the commit, an abort logs nothing (R10).
 It does not know what payloads mean, except for their kinds.
 """
 
@@ -120,7 +120,7 @@ def decode_group(data: Bytes, lsn: int, end_lsn: int) -> LogGroup:
     """The group in `data`, all of it. Raises DataCorrupted naming the LSN when the validity rule is broken."""
     problem = "it is shorter than its header"
     if data.size >= HEADER_BYTES:
-        length, transaction, timestamp, count, _, _, crc, _ = _HEADER.unpack_from(data)
+        length, transaction, timestamp, count, _, _, crc, _ = _HEADER.unpack(data[:HEADER_BYTES].tobytes())
         if length != data.size:
             problem = f"its header says {length} bytes of {data.size}"
         elif HEADER_BYTES + ENTRY_BYTES * count > data.size:

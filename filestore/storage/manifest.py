@@ -1,10 +1,10 @@
 """The manifest: the one file that says which bytes are the store. Switching it is the commit point of a checkpoint.
 
-Idea: a checkpoint writes everything to new places, then replaces this file as a whole: write `manifest.new`, fsync, read it
-back from the disk and check it (only now is the new one proven), rename over the old one, fsync the directory.
+Idea: a checkpoint writes everything to new places, then replaces this file as a whole: write `manifest.new`, fsync,
+read it back from the disk and check it (only now is it proven), rename it over the old one, fsync the directory.
 
-The file holds the same manifest twice, `copy_bytes` apart, each header + JSON + zeros: one damaged spot is survived, and
-mended by the next switch. Reading takes the first copy that passes every checksum.
+The file holds the same manifest twice, `copy_bytes` apart, each header + JSON + zeros: one damaged spot is survived,
+and mended by the next switch. Reading takes the first copy that passes every checksum.
 
 Validity rule of a copy: magic, header crc, known version, length inside the copy, body crc over JSON and zeros.
 An unknown incompatible feature bit refuses the directory; an unknown read-only bit opens it for reading only.
@@ -173,7 +173,7 @@ def _from_json(
 def copies(data: Bytes) -> list[tuple[int, Bytes]]:
     """(offset, bytes) of the two copies in a manifest file's bytes: the second starts halfway."""
     half = data.size // 2
-    return [(0, data[:half]), (half, data[half:])]
+    return [(0, data), (half, data[half:])]
 
 
 def read(fs: FileSystem, path: str = MANIFEST_FILE) -> tuple[Manifest, list[tuple[int, str]]]:
@@ -200,8 +200,8 @@ def _second_damage(data: Bytes, offset: int) -> list[tuple[int, str]]:
     """What is wrong with the second copy when the first one, at 0, was good."""
     if offset:
         return []
-    where, copy = copies(data)[1]
-    return [] if np.array_equal(copy, data[:where]) else [(where, "the second copy differs from the first")]
+    half = data.size // 2
+    return [] if np.array_equal(data[:half], data[half:]) else [(half, "the second copy differs from the first")]
 
 
 def write_temp(fs: FileSystem, manifest: Manifest, previous_crc: int) -> Manifest:
