@@ -1,12 +1,13 @@
 """The index interface, what an index stores its pages in, and what a key is.
 
-An index is an ordered set of unique pairs (key, record). Record numbers are >= 0. Entries may be stale: whoever looks a key up checks
-visibility and compares the key again, so an index never needs to know about transactions.
+An index is an ordered set of unique pairs (key, record). Record numbers are >= 0. Entries may be stale: whoever looks
+a key up checks visibility and compares the key again, so an index never needs to know about transactions.
 
-The whole state of an index is in its pages, meta page first: a copy of the dirty pages is a checkpoint, and opening the loaded pages
-is recovery. An index object keeps nothing that matters beside them.
+The whole state of an index is in its pages, meta page first: a copy of the dirty pages is a checkpoint, and opening
+the loaded pages is recovery. An index object keeps nothing that matters beside them.
 
-Thread rule: one thread at a time, the engine's, for all calls. Result arrays are fresh copies and belong to the caller.
+Thread rule: one thread at a time, the engine's, for all calls. Result arrays are fresh copies and belong to the
+caller.
 """
 
 from __future__ import annotations
@@ -26,17 +27,18 @@ U8 = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
 
 Keys = U64 | tuple[I64, U8]
-"""n keys in an index's form: uint64[n] (u64), uint64[n, 2] (u128, high word first), or (offsets int64[n + 1], bytes uint8[]) (bytes)."""
+"""n keys in an index's form: uint64[n] (u64), uint64[n, 2] (u128, high word first), or (offsets int64[n + 1],
+bytes uint8[]) (bytes)."""
 
 Key = Keys | int | tuple[int, int] | bytes
 """One key: Keys of length 1, or the plain Python value of it."""
 
 
 class Pages(Protocol):
-    """The memory of one index. Reserved once, so that addresses stay; touched lazily, so that what is unused costs nothing.
+    """The memory of one index: reserved once, so that addresses stay; touched lazily, so that the unused costs nothing.
 
-    data: uint8[page_size * limit], zero where never written, 8-byte aligned. dirty: uint8[limit], set to 1 by whoever changes a page
-    and cleared by the checkpoint. limit: pages the index may use.
+    data: uint8[page_size * limit], zero where never written, 8-byte aligned. dirty: uint8[limit], set to 1 by whoever
+    changes a page and cleared by the checkpoint. limit: pages the index may use.
     """
 
     @property
@@ -68,17 +70,26 @@ class MemoryPages:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A pair (key, record) where a range scan stopped; the scan goes on behind it even if the pair is gone by then."""
+    """A pair (key, record) where a range scan stopped.
+
+    The scan goes on behind it even if the pair is gone by then.
+    """
 
     key: Key
     record: int
 
 
 class Cursor(Protocol):
-    """A range being read in chunks. Survives changes of the index between fetches: it remembers a pair, not a page."""
+    """A range being read in chunks.
+
+    Survives changes of the index between fetches: it remembers a pair, not a page.
+    """
 
     def fetch(self, limit: int) -> I64:
-        """The next records in key order, at most `limit`; fewer only at the end of the range, then empty ever after."""
+        """The next records in key order, at most `limit`.
+
+        Fewer only at the end of the range, then empty ever after.
+        """
 
     @property
     def position(self) -> Position | None:
@@ -94,10 +105,16 @@ class Index(Protocol):
         """Number of (key, record) pairs, stale ones included."""
 
     def build(self, keys: Keys, records: I64) -> None:
-        """Fills an empty index from pairs in any order, repeated pairs once. Errors with 55000 if the index is not empty."""
+        """Fills an empty index from pairs in any order, repeated pairs once.
+
+        Errors with 55000 if the index is not empty.
+        """
 
     def insert(self, keys: Keys, records: I64) -> Bools:
-        """Adds pairs; True where the pair was new. All or nothing: errors with 54000, unchanged, when pages run out."""
+        """Adds pairs; True where the pair was new.
+
+        All or nothing: errors with 54000, unchanged, when pages run out.
+        """
 
     def remove(self, keys: Keys, records: I64) -> Bools:
         """Takes pairs out; True where the pair was there."""
@@ -119,7 +136,8 @@ class Index(Protocol):
         limit: int | None = None,
         after: Position | None = None,
     ) -> I64:
-        """Records of the keys between low and high (None: unbounded) by (key, record), descending if reverse, behind `after`."""
+        """Records of the keys between low and high (None: unbounded) by (key, record), descending if reverse,
+        behind `after`."""
 
     def scan(
         self,
@@ -150,7 +168,10 @@ def bytes_keys(values: list[bytes]) -> tuple[I64, U8]:
 
 
 def one_key(key: Key, form: int) -> Any:
-    """Normalises one key: uint64[1], uint64[2] (high, low) or uint8[k]. Raises InternalError if it is not of the form."""
+    """Normalises one key: uint64[1], uint64[2] (high, low) or uint8[k].
+
+    Raises InternalError if it is not of the form.
+    """
     if form == layout.FORM_BYTES:
         if isinstance(key, bytes):
             return np.frombuffer(key, np.uint8).copy()

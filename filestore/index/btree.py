@@ -1,7 +1,8 @@
-"""The B+Tree: a thin shell that checks arguments, hands arrays to kernels and turns their answers into results or errors.
+"""The B+Tree: a thin shell that checks arguments, hands arrays to kernels, and turns answers into results or errors.
 
-The tree object holds the pages and scratch memory, nothing else: opening the same pages twice, or a copy of them, gives the same tree.
-Offsets and nodes are the business of the kernels; nothing here touches a byte of a page except through `layout.META`.
+The tree object holds the pages and scratch memory, nothing else: opening the same pages twice, or a copy of them,
+gives the same tree. Offsets and nodes are the business of the kernels; nothing here touches a byte of a page except
+through `layout.META`.
 
 Thread rule: the engine's thread. Lifetime: as long as its pages.
 """
@@ -14,7 +15,17 @@ from typing import Any, Final
 import numpy as np
 
 from filestore import errors
-from filestore.index import check, fixed_kernels, layout, page_kernels, slotted_kernels, slotted_scan_kernels
+from filestore.index import (
+    check,
+    fixed_insert_kernels,
+    fixed_remove_kernels,
+    fixed_scan_kernels,
+    layout,
+    page_kernels,
+    slotted_insert_kernels,
+    slotted_remove_kernels,
+    slotted_scan_kernels,
+)
 from filestore.index.base import I64, U8, U64, Bools, Key, Keys, Pages, Position, key_count, one_key
 
 FORMS: Final = {"u64": layout.FORM_U64, "u128": layout.FORM_U128, "bytes": layout.FORM_BYTES}
@@ -184,7 +195,8 @@ class BTree(ABC):
 
     @abstractmethod
     def fetch(self, low: Bound, high: Bound, reverse: bool, limit: int) -> tuple[I64, Any, int]:
-        """Up to `limit` records in [low, high) from its low or high end, and the last pair among them: its key and record."""
+        """Up to `limit` records in [low, high) from its low or high end,
+        and the last pair among them: its key and record."""
 
 
 Bound = tuple[Any, np.uint64] | None
@@ -192,7 +204,10 @@ Bound = tuple[Any, np.uint64] | None
 
 
 class RangeCursor:
-    """A range being read in chunks. It remembers the last pair it returned, so the tree may change between fetches."""
+    """A range being read in chunks.
+
+    It remembers the last pair it returned, so the tree may change between fetches.
+    """
 
     def __init__(self, tree: BTree, low: Bound, high: Bound, reverse: bool) -> None:
         self._tree = tree
@@ -284,7 +299,7 @@ class FixedBTree(BTree):
     def _run(self, words: U64, records: I64, packed: bool) -> tuple[Bools, int]:
         inserted = np.zeros(len(records), np.bool_)
         pages = self.pages
-        done = fixed_kernels.insert_fixed(
+        done = fixed_insert_kernels.insert_fixed(
             pages.data, pages.dirty, pages.limit, self._path, words, records, inserted.view(np.uint8), packed
         )
         return inserted, int(done)
@@ -295,7 +310,7 @@ class FixedBTree(BTree):
     def _insert_sorted(self, keys: Keys, records: I64) -> tuple[Bools, int]:
         words = self._words(keys)
         records = np.ascontiguousarray(records, np.int64)
-        if fixed_kernels.is_sorted(words, records, self.form):
+        if fixed_scan_kernels.is_sorted(words, records, self.form):
             return self._run(words, records, True)
         columns = words.reshape(-1, self.form)
         order = np.lexsort((records, *(columns[:, i] for i in range(self.form - 1, -1, -1))))
@@ -309,17 +324,17 @@ class FixedBTree(BTree):
         words = np.ascontiguousarray(columns[rows]).reshape(-1)
         flags = removed.view(np.uint8)
         taken = np.ascontiguousarray(records[rows], np.int64)
-        fixed_kernels.remove_fixed(self.pages.data, self.pages.dirty, self._path, words, taken, flags)
+        fixed_remove_kernels.remove_fixed(self.pages.data, self.pages.dirty, self._path, words, taken, flags)
         return removed
 
     def _lookup(self, keys: Keys) -> tuple[I64, I64]:
         words = self._words(keys)
         offsets = np.empty(len(words) // self.form + 1, np.int64)
         out = np.empty(len(offsets) + 7, np.int64)
-        total = fixed_kernels.lookup_fixed(self.pages.data, words, offsets, out)
+        total = fixed_scan_kernels.lookup_fixed(self.pages.data, words, offsets, out)
         if total > len(out):
             out = np.empty(total, np.int64)
-            fixed_kernels.lookup_fixed(self.pages.data, words, offsets, out)
+            fixed_scan_kernels.lookup_fixed(self.pages.data, words, offsets, out)
         return offsets, out[:total]
 
     def fetch(self, low: Bound, high: Bound, reverse: bool, limit: int) -> tuple[I64, Any, int]:
@@ -334,7 +349,7 @@ class FixedBTree(BTree):
         if self.form == layout.FORM_U64:
             bounds[3] = 0  # form u64 has no high word
         out = np.empty(min(limit, max(1, self.entry_count)), np.int64)
-        run = fixed_kernels.range_fixed_back if reverse else fixed_kernels.range_fixed
+        run = fixed_scan_kernels.range_fixed_back if reverse else fixed_scan_kernels.range_fixed
         count = run(self.pages.data, bounds, out, last)
         return out[:count], last[2 - self.form : 2].copy(), int(last[2])
 
@@ -363,12 +378,12 @@ class SlottedBTree(BTree):
         if len(lengths) and int(lengths.max()) > self.max_key_bytes:
             raise errors.ProgramLimitExceeded(
                 f"index row size {int(lengths.max())} exceeds maximum {self.max_key_bytes}",
-                hint="Values larger than a quarter of an index page cannot be indexed. Index a prefix or a hash of the value.",
+                hint="Values larger than a quarter of an index page cannot be indexed. Index a hash of the value.",
             )
         inserted = np.zeros(len(records), np.bool_)
         pages = self.pages
         flags = inserted.view(np.uint8)
-        done = slotted_kernels.insert_slotted(
+        done = slotted_insert_kernels.insert_slotted(
             pages.data,
             pages.dirty,
             pages.limit,
@@ -399,7 +414,7 @@ class SlottedBTree(BTree):
         removed = np.zeros(len(records), np.bool_)
         flags = removed.view(np.uint8)
         numbers = np.ascontiguousarray(records, np.int64)
-        slotted_kernels.remove_slotted(
+        slotted_remove_kernels.remove_slotted(
             self.pages.data, self.pages.dirty, self._path, self._scratch, offsets, data, rows, numbers, flags
         )
         return removed

@@ -1,7 +1,8 @@
-"""Verifies a B+Tree and says what is wrong where. Product code: run by the store's verifier, by `filestore check`, and by tests.
+"""Verifies a B+Tree and says what is wrong where. Product code: run by the verifier, `filestore check`, and tests.
 
-Checked: the meta page against the memory; each node's kind, level, own number, fill, order, cells, zeroed free bytes; sibling links both
-ways; equal depth; each separator against the leaf entries beside it; entry and page counts; every page reachable once or free.
+Checked: the meta page against the memory; each node's kind, level, own number, fill, order, cells, zeroed free bytes;
+sibling links both ways; equal depth; each separator against the leaf entries beside it; entry and page counts; every
+page reachable once or free.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ MESSAGES: Final = {
     check_kernels.UNREACHABLE: "page is neither reachable nor free",
     check_kernels.BAD_CELL: "cell is out of bounds, overlaps another, or its slot's head differs",
     check_kernels.BAD_SEPARATOR: "first slot of an inner node has a separator",
+    check_kernels.BAD_RECORD: "record number is negative",
     check_kernels.BAD_CHAIN: "sibling link is out of bounds, or the level goes on behind the last parent",
 }
 
@@ -42,7 +44,10 @@ def corrupted(page: int, message: str, page_size: int) -> errors.IndexCorrupted:
 
 
 def check_meta(pages: Pages, form: int) -> None:
-    """Verifies the meta page: the few fields that every kernel trusts. Raises IndexCorrupted or IncompatibleFormat."""
+    """Verifies the meta page: the few fields that every kernel trusts.
+
+    Raises IndexCorrupted or IncompatibleFormat.
+    """
     meta = pages.data[: layout.META.itemsize].view(layout.META)[0]
     size = pages.page_size
     if int(meta["magic"]) != layout.MAGIC:
@@ -68,7 +73,10 @@ def check_meta(pages: Pages, form: int) -> None:
 
 
 def check_pages(pages: Pages, form: int) -> None:
-    """Verifies everything. Raises IndexCorrupted with the page's number; O(entries), reads every page once or twice."""
+    """Verifies everything. Raises IndexCorrupted with the page's number.
+
+    O(entries), reads every page once or twice.
+    """
     check_meta(pages, form)
     meta = pages.data[: layout.META.itemsize].view(layout.META)[0]
     seen = np.zeros(int(meta["pages"]), np.uint8)

@@ -1,7 +1,7 @@
-"""The verifier's loops: node by node, level by level. A kernel returns (code, page), code 0 when all is well; see `check.MESSAGES`.
+"""The verifier's loops: node by node, level by level. They return (code, page), code 0 when all is well; see `check`.
 
-The walk trusts nothing it has not seen: page numbers are bounded by the high-water mark, counts by capacities, offsets by the page,
-and each page may be visited once, so a damaged tree ends the walk and not the process.
+The walk trusts nothing it has not seen: page numbers are bounded by the high-water mark, counts by capacities,
+offsets by the page, and each page may be visited once, so a damaged tree ends the walk and not the process.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ UNREACHABLE = 11
 BAD_CELL = 12
 BAD_SEPARATOR = 13
 BAD_CHAIN = 14
+BAD_RECORD = 15
 
 _child_of = slotted_kernels.child_of
 _slot_of = slotted_kernels.slot_of
@@ -109,7 +110,13 @@ def check_fixed_node(words: Any, page: int, level: int) -> int:
     columns = kw + 1 if level == 0 else kw + 2
     count = get(words, at + COUNT)
     lone = level == 0 and get(words, META_HEIGHT) == 1
-    if count < (0 if lone else 1) or count > cap or words[at + HEAP] != 0 or words[at + HOLES] != 0 or words[at + SHARED] != 0:
+    if (
+        count < (0 if lone else 1)
+        or count > cap
+        or words[at + HEAP] != 0
+        or words[at + HOLES] != 0
+        or words[at + SHARED] != 0
+    ):
         return BAD_COUNT
     for column in range(columns):
         base = at + HEADER_WORDS + column * cap
@@ -119,6 +126,10 @@ def check_fixed_node(words: Any, page: int, level: int) -> int:
             return BAD_SEPARATOR
     if not is_zero(words, at + HEADER_WORDS + columns * cap, at + pw):
         return BAD_FREE_BYTES
+    records = at + HEADER_WORDS + kw * cap
+    for slot in range(count):
+        if get(words, records + slot) < 0:
+            return BAD_RECORD
     for slot in range(1 if level == 0 else 2, count):
         a_high, a_low, a_record = _read_entry(words, at, cap, kw, slot - 1)
         b_high, b_low, b_record = _read_entry(words, at, cap, kw, slot)
@@ -130,7 +141,10 @@ def check_fixed_node(words: Any, page: int, level: int) -> int:
 
 @njit(nogil=True, cache=True)
 def check_cells(data: Any, words: Any, at: int, pw: int, level: int, mark: Any) -> int:
-    """Every cell lies alone inside the heap with a right head, its padding zero; `mark` (words of a page) gets the covered words."""
+    """Every cell lies alone inside the heap with a right head, its padding zero.
+
+    `mark` (words of a page) gets the covered words.
+    """
     count = get(words, at + COUNT)
     heap = get(words, at + HEAP)
     for i in range(pw):
@@ -139,13 +153,17 @@ def check_cells(data: Any, words: Any, at: int, pw: int, level: int, mark: Any) 
     shared = get(words, at + SHARED)
     _, any_offset, any_length = _slot_of(words, at, count - 1)
     any_key = at * WORD + any_offset + _cell_head(level)
-    if count > (0 if level == 0 else 1) and (any_length < shared or any_offset + _cell_size(level, any_length) > pw * WORD):
+    if count > (0 if level == 0 else 1) and (
+        any_length < shared or any_offset + _cell_size(level, any_length) > pw * WORD
+    ):
         return BAD_CELL
     for slot in range(count):
         head, offset, length = _slot_of(words, at, slot)
         size = _cell_size(level, length)
         if offset % WORD != 0 or offset < heap or offset + size > pw * WORD:
             return BAD_CELL
+        if get(words, at + offset // WORD) < 0:
+            return BAD_RECORD
         live += size
         for i in range(offset // WORD, (offset + size) // WORD):
             if mark[i] != 0:
@@ -187,7 +205,10 @@ def check_slotted_node(data: Any, words: Any, page: int, level: int, mark: Any) 
     count = get(words, at + COUNT)
     heap = get(words, at + HEAP)
     lone = level == 0 and get(words, META_HEIGHT) == 1
-    if count < (0 if lone else 1) or heap < HEADER_BYTES + count * SLOT_BYTES or heap > pw * WORD or heap % WORD != 0:
+    # Each bound is tested before a product with it is formed: a flipped high bit must not overflow back into range.
+    if count < (0 if lone else 1) or count > pw or heap % WORD != 0 or heap > pw * WORD:
+        return BAD_COUNT
+    if heap < HEADER_BYTES + count * SLOT_BYTES or not 0 <= get(words, at + SHARED) <= pw * WORD:
         return BAD_COUNT
     code = check_cells(data, words, at, pw, level, mark)
     if code != OK:
@@ -203,7 +224,7 @@ def check_slotted_node(data: Any, words: Any, page: int, level: int, mark: Any) 
 
 
 @njit(nogil=True, cache=True)
-def child_page(words: Any, at: int, slot: int) -> int:
+def child_page(words: Any, at: int, slot: int) -> Any:
     """An inner slot's child in either form."""
     if get(words, META_FORM) == FORM_BYTES:
         return _child_of(words, at, slot)
@@ -273,7 +294,9 @@ def check_chain(words: Any, first: int) -> tuple[int, int]:
 
 @njit(nogil=True, cache=True)
 def check_bounds(data: Any, words: Any, first: int, level: int) -> tuple[int, int]:
-    """Each separator of a level is above the last entry of the leaf left of it and not above the first entry right of it."""
+    """
+    ach separator of a level is above the last entry of the leaf left of it and not above the first entry right of it.
+    """
     pw = page_words(words)
     page = first
     while page != NO_PAGE:
@@ -293,7 +316,8 @@ def check_bounds(data: Any, words: Any, first: int, level: int) -> tuple[int, in
 
 @njit(nogil=True, cache=True)
 def check_free(words: Any, seen: Any) -> tuple[int, int]:
-    """The free list's pages are zero and met nowhere else, and every page below the high-water mark is a node or free."""
+    """The free list's pages are zero and met nowhere else,
+    and every page below the high-water mark is a node or free."""
     pw = page_words(words)
     pages = get(words, META_PAGES)
     page, free = get(words, META_FREE_HEAD), 0

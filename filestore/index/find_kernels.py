@@ -1,7 +1,7 @@
 """From a key to its records inside compiled code: what the kernels of other rooms call.
 
-All take the raw page memory (`Pages.data`) and nothing else, allocate nothing and write nothing, so a compiled point statement can do
-lookup, fetch and encoding in one call. Records of one key ascend; walk duplicates with
+All take the raw page memory (`Pages.data`) and nothing else, allocate nothing and write nothing, so a compiled point
+statement can do lookup, fetch and encoding in one call. Records of one key ascend; walk duplicates with
 
     record = find_u64(data, key)
     while record >= 0:
@@ -9,7 +9,8 @@ lookup, fetch and encoding in one call. Records of one key ascend; walk duplicat
         record = find_next_u64(data, key, record)
 
 `find_next_*` starts from the root again, so the walk survives changes of the tree between its steps.
-Keys are the packed words of `key_kernels` (u64, u128) or encoded bytes key[start:end]. -1 means none. Engine thread only.
+Keys are the packed words of `key_kernels` (u64, u128) or encoded bytes key[start:end]. -1 means none. Engine thread
+only.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _record_of = slotted_kernels.record_of
 
 
 @njit(nogil=True, cache=True)
-def find_fixed(data: Any, high: Any, low: Any, record: Any) -> int:
+def find_fixed(data: Any, high: Any, low: Any, record: Any) -> Any:
     """The least record >= `record` of a packed key, -1 if there is none; `high` is 0 in form u64."""
     words = data.view(np.uint64)
     page, slot = _seek_fixed(words, high, low, record)
@@ -48,31 +49,31 @@ def find_fixed(data: Any, high: Any, low: Any, record: Any) -> int:
 
 
 @njit(nogil=True, cache=True)
-def find_u64(data: Any, key: Any) -> int:
+def find_u64(data: Any, key: Any) -> Any:
     """The least record of a key, -1 if there is none."""
     return find_fixed(data, np.uint64(0), np.uint64(key), np.uint64(0))
 
 
 @njit(nogil=True, cache=True)
-def find_next_u64(data: Any, key: Any, record: int) -> int:
+def find_next_u64(data: Any, key: Any, record: int) -> Any:
     """The next record of the key behind `record`, -1 if there is none."""
     return find_fixed(data, np.uint64(0), np.uint64(key), np.uint64(record + 1))
 
 
 @njit(nogil=True, cache=True)
-def find_u128(data: Any, high: Any, low: Any) -> int:
+def find_u128(data: Any, high: Any, low: Any) -> Any:
     """The least record of a key, -1 if there is none."""
     return find_fixed(data, np.uint64(high), np.uint64(low), np.uint64(0))
 
 
 @njit(nogil=True, cache=True)
-def find_next_u128(data: Any, high: Any, low: Any, record: int) -> int:
+def find_next_u128(data: Any, high: Any, low: Any, record: int) -> Any:
     """The next record of the key behind `record`, -1 if there is none."""
     return find_fixed(data, np.uint64(high), np.uint64(low), np.uint64(record + 1))
 
 
 @njit(nogil=True, cache=True)
-def find_next_bytes(data: Any, key: Any, start: int, end: int, record: int) -> int:
+def find_next_bytes(data: Any, key: Any, start: int, end: int, record: int) -> Any:
     """The next record of key[start:end] behind `record` (-1: the first), -1 if there is none."""
     words = data.view(np.uint64)
     page, slot = _seek_slotted(data, words, key, start, end, np.uint64(record + 1))
@@ -85,6 +86,6 @@ def find_next_bytes(data: Any, key: Any, start: int, end: int, record: int) -> i
 
 
 @njit(nogil=True, cache=True)
-def find_bytes(data: Any, key: Any, start: int, end: int) -> int:
+def find_bytes(data: Any, key: Any, start: int, end: int) -> Any:
     """The least record of the key key[start:end], -1 if there is none."""
     return find_next_bytes(data, key, start, end, -1)

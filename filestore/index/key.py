@@ -6,7 +6,7 @@ One total order, PostgreSQL's ascending default, per column and then by column f
     INT2 INT4 INT8 DATE TIME       as numbers; TIMESTAMP for both timestamp types, INT8 for the oid types
     DEC64                          numeric of a fixed scale, as its scaled integer
     FLOAT4 FLOAT8                  as numbers; -0.0 equals 0.0; NaN equals NaN and is above infinity
-    VARNUM                         as numbers (1.5 equals 1.50); -Infinity lowest, Infinity above all numbers, NaN above that
+    VARNUM                         as numbers (1.5 equals 1.50); -Infinity, numbers, Infinity, NaN
     TEXT BYTEA                     bytes as memcmp, a prefix first (collation C)
     BPCHAR                         the same without trailing blanks
     INTERVAL                       by length, with 30 days to the month and 24 hours to the day
@@ -15,19 +15,22 @@ One total order, PostgreSQL's ascending default, per column and then by column f
 
 Equal values have equal keys and unequal values unequal ones, so a key comparison is a value comparison.
 
-Forms. If the column widths (plus one bit for each nullable column, 1 for NULL) come to 64 bits at most, the key is one uint64 (`u64`); up to 128
-bits two, high first (`u128`). Columns lie next to each other, the last in the lowest bits. Anything else is `bytes`, the components one behind another:
+Forms. If the column widths (plus one bit for each nullable column, 1 for NULL) come to 64 bits at most, the key is
+one uint64 (`u64`); up to 128 bits two, high first (`u128`). Columns lie next to each other, the last in the lowest
+bits. Anything else is `bytes`, the components one behind another:
 
     nullable column    0x01, then the component; or 0x02 alone for NULL
     numbers            big-endian, sign bit flipped (floats: negative ones inverted), 1 to 16 bytes
     text, bytea        the bytes, 0x00 as 0x00 0xFF, then 0x00 0x00
-    VARNUM             class byte (1 -Infinity, 2 negative, 3 zero, 4 positive, 5 Infinity, 6 NaN); for 2 and 4: exponent of 10 in four
-                       bytes, pairs of digits as 1 + 0..99, then 0; all of it inverted if negative
+    VARNUM             class byte (1 -Infinity, 2 negative, 3 zero, 4 positive, 5 Infinity, 6 NaN); behind 2 and 4 the
+                       exponent of 10 in four bytes, pairs of digits as 1 + 0..99, then 0; all inverted if negative
 
-No component is a prefix of another one of its column, so a component that ends decides before the next one is looked at.
-Source: the shape is toydb's keycode and FoundationDB's tuple layer; PostgreSQL 15 float8_cmp_internal, interval_cmp_value, numeric_cmp.
+No component is a prefix of another one of its column, so a component that ends decides before the next one is looked
+at. Source: the shape is toydb's keycode and FoundationDB's tuple layer; PostgreSQL 15 float8_cmp_internal,
+interval_cmp_value, numeric_cmp.
 
-What this does not do: descending columns, NULLS FIRST, collations other than C, decoding (entries lead to rows, which hold the values).
+What this does not do: descending columns, NULLS FIRST, collations other than C, decoding (entries lead to rows, which
+hold the values).
 """
 
 from __future__ import annotations
@@ -47,7 +50,10 @@ from filestore.types import OID_KINDS, Kind, Physical, SqlType
 
 Array = NDArray[Any]
 Column = tuple[Array | tuple[Array, Array | None], Array | None]
-"""(data, valid): data in the store's physical form, or (views uint64[n, 2], heap uint8[]); valid bool[n], None: no nulls."""
+"""(data, valid): data in the store's physical form, or (views uint64[n, 2], heap uint8[]).
+
+Valid bool[n], None: no nulls.
+"""
 
 
 class KeyKind(enum.Enum):
@@ -158,7 +164,10 @@ class KeyCodec:
         return cls([key_kind(t) for t in types], nullable)
 
     def encode(self, columns: Sequence[Column]) -> Keys:
-        """Keys of n rows, in this codec's form. All columns, of equal length. Errors with 22P02 for a VARNUM that is no number."""
+        """Keys of n rows, in this codec's form. All columns, of equal length.
+
+        Errors with 22P02 for a VARNUM that is no number.
+        """
         if len(columns) != len(self.kinds):
             raise errors.InternalError(f"{len(columns)} values for an index of {len(self.kinds)} columns")
         if self.form == "bytes":
@@ -169,7 +178,8 @@ class KeyCodec:
     def prefix(self, columns: Sequence[Column]) -> Span | None:
         """The keys that begin with these values of the leading columns, one row each; a null value means IS NULL.
 
-        With no columns, every key. None is never returned for a non-empty prefix: the result may be an empty range, not an impossible one.
+        With no columns, every key. None is never returned for a non-empty prefix: the result may be an empty range,
+        not an impossible one.
         """
         low, high = self._edges(columns)
         return Span(low, high)
@@ -179,8 +189,8 @@ class KeyCodec:
     ) -> Span | None:
         """The keys whose leading columns equal `equal` (null: IS NULL) and whose next one lies between low and high.
 
-        low, high: (column of one row, inclusive), or None for no bound. With either, nulls of the next column are left out, as SQL's
-        comparisons do. None: certainly no key (a bound is null, or nothing can be above it).
+        low, high: (column of one row, inclusive), or None for no bound. With either, nulls of the next column are
+        left out, as SQL's comparisons do. None: certainly no key (a bound is null, or nothing can be above it).
         """
         first, behind = self._edges(equal)
         if low is None and high is None:
@@ -272,7 +282,7 @@ class KeyCodec:
             elif kind is KeyKind.VARNUM:
                 lengths += marker + np.diff(part[0])
             else:
-                key_kernels.text_lengths(*part, flags, marker, kind is KeyKind.BPCHAR, lengths)
+                key_kernels.text_lengths(part[0], part[1], flags, marker, kind is KeyKind.BPCHAR, lengths)
         offsets = np.zeros(rows + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         out = np.empty(int(offsets[-1]), np.uint8)
@@ -281,9 +291,9 @@ class KeyCodec:
             if isinstance(part, _Words):
                 key_kernels.put_words(part.high, part.low, part.bits // 8, flags, marker, cursor, out)
             elif kind is KeyKind.VARNUM:
-                key_kernels.put_raw(*part, flags, marker, cursor, out)
+                key_kernels.put_raw(part[0], part[1], flags, marker, cursor, out)
             else:
-                key_kernels.put_text(*part, flags, marker, kind is KeyKind.BPCHAR, cursor, out)
+                key_kernels.put_text(part[0], part[1], flags, marker, kind is KeyKind.BPCHAR, cursor, out)
         return offsets, out
 
     @staticmethod
@@ -356,7 +366,8 @@ def _interval(values: Any) -> _Words:
 
 
 def _decimals(views: U64, heap: U8, flags: U8) -> tuple[I64, U8]:
-    """Encodes canonical decimal texts row by row: such columns are rare in indexes, and a kernel would have to parse."""
+    """Encodes canonical decimal texts row by row: such columns are rare in indexes,
+    and a kernel would have to parse."""
     raw = views.view(np.uint8).reshape(-1, 16)
     offsets = np.zeros(len(views) + 1, np.int64)
     out = bytearray()
@@ -370,7 +381,10 @@ def _decimals(views: U64, heap: U8, flags: U8) -> tuple[I64, U8]:
 
 
 def encode_decimal(text: bytes) -> bytes:
-    """The order-preserving form of a canonical decimal text ('-123.450', 'NaN', 'Infinity'). Errors with 22P02 for anything else."""
+    """The order-preserving form of a canonical decimal text ('-123.450', 'NaN', 'Infinity').
+
+    Errors with 22P02 for anything else.
+    """
     special = _SPECIAL_DECIMALS.get(text)
     if special is not None:
         return special

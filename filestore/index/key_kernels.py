@@ -1,8 +1,8 @@
-"""Order-preserving encoding inside compiled code: packed words, and components of byte keys. What the bytes mean is told in `key`.
+"""Order-preserving encoding in compiled code: packed words and components of byte keys; their meaning is told in `key`.
 
-Batch kernels work a column at a time: `*_lengths` add the bytes of each row's component to lengths[n], `put_*` write them at
-cursor[n] of `out` and move the cursors on. `valid` is uint8[n], or empty when the column has no nulls; `marker` is 1 if the column is
-nullable and so has a marker byte before each component.
+Batch kernels work a column at a time: `*_lengths` add the bytes of each row's component to lengths[n], `put_*` write
+them at cursor[n] of `out` and move the cursors on. `valid` is uint8[n], or empty when the column has no nulls;
+`marker` is 1 if the column is nullable and so has a marker byte before each component.
 
 The scalar functions are for compiled statements that encode one key without leaving their kernel.
 """
@@ -61,7 +61,10 @@ def sortable_float4_bits(bits: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def put_bytes(source: Any, start: int, end: int, out: Any, at: int) -> int:
-    """Writes source[start:end] as one text or bytea component, without marker; returns the end. Needs 2 * length + 2 bytes at most."""
+    """Writes source[start:end] as one text or bytea component, without marker; returns the end.
+
+    Needs 2 * length + 2 bytes at most.
+    """
     for i in range(start, end):
         byte = source[i]
         out[at] = byte
@@ -97,7 +100,7 @@ def sortable_floats4(bits: Any, out: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def view_byte(views: Any, row: int, heap: Any, length: int, i: int) -> Any:
+def view_byte(views: Any, row: int, heap: Any, length: Any, i: Any) -> Any:
     """Byte i of a string view."""
     if length > INLINE:
         return heap[np.int64(views[row, 1] >> np.uint64(32)) + i]
@@ -107,7 +110,7 @@ def view_byte(views: Any, row: int, heap: Any, length: int, i: int) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def view_length(views: Any, row: int, heap: Any, strip: bool) -> int:
+def view_length(views: Any, row: int, heap: Any, strip: bool) -> Any:
     """Bytes of a string view, without trailing blanks if strip."""
     full = np.int64(views[row, 0] & LENGTH_MASK)
     length = full
@@ -162,7 +165,8 @@ def put_text(views: Any, heap: Any, valid: Any, marker: int, strip: bool, cursor
 
 @njit(nogil=True, cache=True)
 def put_words(high: Any, low: Any, width: int, valid: Any, marker: int, cursor: Any, out: Any) -> None:
-    """Writes the components of a fixed-width column: the low `width` bytes of low[n], or all of high[n] and low[n] at 16."""
+    """Writes the components of a fixed-width column: the low `width` bytes of low[n],
+    or all of high[n] and low[n] at 16."""
     for row in range(len(low)):
         at, present = put_marker(valid, row, marker, out, cursor[row])
         if present:

@@ -1,19 +1,24 @@
-"""Every byte of an index page, told once: the B+Tree's meta page, node header, fixed-width nodes, slotted nodes, free pages.
+"""Every byte of an index page, told once: the B+Tree's meta page, node header, fixed nodes, slotted nodes, free pages.
 
-All numbers are little-endian 64-bit words, so a kernel reads a field as `words[page * page_words + FIELD]`; the word offsets below
-are derived from the dtypes and from each other. Page 0 is the meta page (`META`). Every other page starts with `HEADER`:
+All numbers are little-endian 64-bit words, so a kernel reads a field as `words[page * page_words + FIELD]`; the word
+offsets below are derived from the dtypes and from each other. Page 0 is the meta page (`META`). Every other page
+starts with `HEADER`:
 
     fixed node    HEADER | column 0 [capacity] | column 1 [capacity] | ...
-                  a leaf's columns are the key words and the record, an inner node's the key words, the record and the child
+                  a leaf's columns are the key words and the record, an inner node's the key words, the record and the
+                  child
     slotted node  HEADER | slot 0 | slot 1 | ... -> free, zero <- ... cells, growing down from the end of the page
-                  slot: head (4 bytes of the key behind the shared ones, big-endian, zero padded) << 32 | cell offset << 16 | key length
-                  leaf cell: record, key bytes; inner cell: record, child, key bytes; padded with zeros to a multiple of 8
+                  slot: head (4 bytes of the key behind the shared ones, big-endian, zero padded) << 32 | cell offset
+                  << 16 | key length leaf cell: record, key bytes; inner cell: record, child, key bytes; padded with
+                  zeros to a multiple of 8
     free page     HEADER with kind FREE, `next` is the next free page; the rest is zero
 
-Invariants that `check` verifies: bytes that no field, entry or cell uses are zero; entries ascend by (key, record); slot 0 of an inner
-node has an all-zero separator that no search looks at; prev and next chain the nodes of one level from left to right.
+Invariants that `check` verifies: bytes that no field, entry or cell uses are zero; entries ascend by (key, record);
+slot 0 of an inner node has an all-zero separator that no search looks at; prev and next chain the nodes of one level
+from left to right.
 
-Pages are only ever read through 64-bit words, so the layout is that of a little-endian machine, which the import asserts.
+Pages are only ever read through 64-bit words, so the layout is that of a little-endian machine, which the import
+asserts.
 """
 
 from __future__ import annotations
@@ -64,7 +69,10 @@ HEADER: Final = np.dtype(
         ("next", "<u8"),
         ("heap", "<u8"),  # slotted: offset of the lowest cell; 0 in fixed nodes
         ("holes", "<u8"),  # slotted: bytes of removed cells above `heap`; 0 in fixed nodes
-        ("shared", "<u8"),  # slotted: leading bytes that all keys of the node have in common, or fewer; 0 in fixed nodes
+        (
+            "shared",
+            "<u8",
+        ),  # slotted: leading bytes that all keys of the node have in common, or fewer; 0 in fixed nodes
     ]
 )
 

@@ -1,7 +1,7 @@
 """Pages as compiled code sees them: allocation, the free list, sibling links. Shared by both node forms.
 
-`words` is the page memory as uint64[], `at` the word index of a page's first word, `path` a scratch array of the descent:
-path[2 * level] is the page at that level and path[2 * level + 1] the slot taken in it (0 is the leaf level).
+`words` is the page memory as uint64[], `at` the word index of a page's first word, `path` a scratch array of the
+descent: path[2 * level] is the page at that level and path[2 * level + 1] the slot taken in it (0 is the leaf level).
 
 Every function that changes a page sets its dirty byte; the meta page's with it where a counter changes.
 """
@@ -44,26 +44,29 @@ from filestore.index.layout import (
 
 
 @njit(nogil=True, cache=True)
-def get(words: Any, index: int) -> int:
+def get(words: Any, index: int) -> Any:
     """A word as a signed integer: page numbers, counts and offsets all fit."""
     return np.int64(words[index])
 
 
 @njit(nogil=True, cache=True)
-def page_words(words: Any) -> int:
+def page_words(words: Any) -> Any:
     """Words of a page."""
     return np.int64(words[META_PAGE_SIZE]) // WORD
 
 
 @njit(nogil=True, cache=True)
-def pages_available(words: Any, limit: int) -> int:
+def pages_available(words: Any, limit: int) -> Any:
     """Pages that can still be allocated."""
     return get(words, META_FREE_PAGES) + limit - get(words, META_PAGES)
 
 
 @njit(nogil=True, cache=True)
-def allocate(words: Any, dirty: Any, kind: int, level: int) -> int:
-    """Takes a page from the free list, else from beyond the high-water mark; the caller has checked `pages_available`."""
+def allocate(words: Any, dirty: Any, kind: int, level: int) -> Any:
+    """Takes a page from the free list, else from beyond the high-water mark.
+
+    The caller has checked `pages_available`.
+    """
     pw = page_words(words)
     page = get(words, META_FREE_HEAD)
     if page != NO_PAGE:

@@ -1,4 +1,7 @@
-"""Reading keys of bytes: lookups, ranges, and the merge sort that orders pairs for a bulk build. See `slotted_kernels` for the nodes."""
+"""Reading keys of bytes: lookups, ranges, and the merge sort that orders pairs for a bulk build.
+
+See `slotted_kernels` for the nodes.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def same_key(data: Any, words: Any, at: int, slot: int, key: Any, start: int, en
 
 @njit(nogil=True, cache=True)
 def lookup_slotted(data: Any, keys_offsets: Any, keys: Any, offsets: Any, out: Any) -> int:
-    """Writes the records of each key to `out` while there is room and their bounds to offsets[n + 1]; returns the room needed."""
+    """Writes the records of each key to `out` while there is room and their bounds to offsets[n + 1].
+
+    Returns the room needed.
+    """
     words = data.view(np.uint64)
     pw = page_words(words)
     total = 0
@@ -59,7 +65,10 @@ def lookup_slotted(data: Any, keys_offsets: Any, keys: Any, offsets: Any, out: A
 def range_slotted(
     data: Any, low: Any, low_record: Any, bounded: bool, high: Any, high_record: Any, out: Any, last: Any
 ) -> int:
-    """Writes records of the entries in [(low, low_record), (high, high_record)) ascending. See `range_slotted_back`."""
+    """Writes records of the entries in [(low, low_record), (high, high_record)) ascending.
+
+    See `range_slotted_back`.
+    """
     words = data.view(np.uint64)
     pw = page_words(words)
     page, slot = seek(data, words, low, 0, len(low), low_record)
@@ -85,7 +94,7 @@ def range_slotted(
 
 
 @njit(nogil=True, cache=True)
-def last_leaf(words: Any) -> int:
+def last_leaf(words: Any) -> Any:
     """The right-most leaf."""
     pw = page_words(words)
     page = get(words, META_ROOT)
@@ -98,9 +107,12 @@ def last_leaf(words: Any) -> int:
 def range_slotted_back(
     data: Any, low: Any, low_record: Any, bounded: bool, high: Any, high_record: Any, out: Any, last: Any
 ) -> int:
-    """Writes records of the entries in [(low, low_record), (high, high_record)) descending, no upper bound if not `bounded`.
+    """Writes records of the entries in [(low, low_record), (high, high_record)) descending.
 
-    Returns how many, fewer than len(out) only at the range's end; last[2] gets the page and slot of the last one written.
+    No upper bound if not `bounded`.
+
+    Returns how many, fewer than len(out) only at the range's end; last[2] gets the page and slot of the last one
+    written.
     """
     words = data.view(np.uint64)
     pw = page_words(words)
@@ -140,7 +152,10 @@ def not_above(offsets: Any, keys: Any, records: Any, a: int, b: int) -> bool:
 
 @njit(nogil=True, cache=True)
 def sort_pairs(offsets: Any, keys: Any, records: Any, order: Any, spare: Any) -> None:
-    """Sorts order[n], a permutation of the pairs, by (key, record); a bottom-up merge sort that passes over sorted runs."""
+    """Sorts order[n], a permutation of the pairs, by (key, record).
+
+    A bottom-up merge sort that passes over sorted runs.
+    """
     n = len(order)
     width = 1
     while width < n:
@@ -163,7 +178,7 @@ def sort_pairs(offsets: Any, keys: Any, records: Any, order: Any, spare: Any) ->
 
 
 @njit(nogil=True, cache=True)
-def copy_key(data: Any, page: int, slot: int, out: Any) -> int:
+def copy_key(data: Any, page: int, slot: int, out: Any) -> Any:
     """Copies a leaf entry's key to `out` and returns its length."""
     words = data.view(np.uint64)
     at = page * page_words(words)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import secrets
 from decimal import Decimal
 
 import numpy as np
 import pytest
 
 from filestore import errors, types
+from filestore.index import key_kernels
 from filestore.index.base import key_count
 from filestore.index.key import KeyCodec, KeyKind, encode_decimal, key_kind
 from filestore.storage.vector import views_of
@@ -33,20 +33,53 @@ SPECIALS = {
     KeyKind.BOOL: [0, 1],
     KeyKind.FLOAT4: [0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 3.4e38, 1.5],
     KeyKind.FLOAT8: [0.0, -0.0, math.inf, -math.inf, math.nan, -math.nan, 5e-324, -5e-324, 1.7e308],
-    KeyKind.TEXT: [b"", b"a", b"ab", b"a\x00", b"a\x00b", b"\xff\xff", "žluťoučký kůň úpěl".encode(), b"x" * 40, b"x" * 12],
-    KeyKind.BYTEA: [b"", b"\x00", b"\x00\x00", b"\x00\x01", b"\x00\xff", b"\x01", b"\xff", b"\xff\x00" * 9, b"\x00" * 13],
+    KeyKind.TEXT: [
+        b"",
+        b"a",
+        b"ab",
+        b"a\x00",
+        b"a\x00b",
+        b"\xff\xff",
+        "žluťoučký kůň úpěl".encode(),
+        b"x" * 40,
+        b"x" * 12,
+    ],
+    KeyKind.BYTEA: [
+        b"",
+        b"\x00",
+        b"\x00\x00",
+        b"\x00\x01",
+        b"\x00\xff",
+        b"\x01",
+        b"\xff",
+        b"\xff\x00" * 9,
+        b"\x00" * 13,
+    ],
     KeyKind.BPCHAR: [b"", b" ", b"a", b"a  ", b"a b", b"a b" + b" " * 20, b" a"],
-    KeyKind.VARNUM: [b"0", b"0.00", b"-0.1", b"1.5", b"1.50", b"100", b"99.999", b"NaN", b"Infinity", b"-Infinity", b"1000000000000000000000"],
-    KeyKind.INTERVAL: [(0, 30, 0), (1, 0, 0), (0, 0, 30 * 86_400_000_000), (0, -1, 1), (0, 0, -1), (2**31 - 1,) * 2 + (2**63 - 1,), (-(2**31),) * 2 + (-(2**63),)],
+    KeyKind.VARNUM: [
+        b"0",
+        b"0.00",
+        b"-0.1",
+        b"1.5",
+        b"1.50",
+        b"100",
+        b"99.999",
+        b"NaN",
+        b"Infinity",
+        b"-Infinity",
+        b"1000000000000000000000",
+    ],
+    KeyKind.INTERVAL: [
+        (0, 30, 0),
+        (1, 0, 0),
+        (0, 0, 30 * 86_400_000_000),
+        (0, -1, 1),
+        (0, 0, -1),
+        (2**31 - 1,) * 2 + (2**63 - 1,),
+        (-(2**31),) * 2 + (-(2**63),),
+    ],
     KeyKind.UUID: [b"\x00" * 16, b"\xff" * 16, b"\x00" * 15 + b"\x01"],
 }
-
-
-@pytest.fixture
-def rng() -> random.Random:
-    seed = secrets.randbits(32)
-    print(f"seed {seed}")
-    return random.Random(seed)
 
 
 def random_value(kind: KeyKind, rng: random.Random):
@@ -56,7 +89,9 @@ def random_value(kind: KeyKind, rng: random.Random):
     if kind is KeyKind.BOOL:
         return rng.randrange(2)
     if kind in (KeyKind.FLOAT4, KeyKind.FLOAT8):
-        return float(DTYPES[kind](rng.choice([rng.uniform(-2, 2), rng.uniform(-1e30, 1e30), float(rng.randrange(-3, 3))])))
+        return float(
+            DTYPES[kind](rng.choice([rng.uniform(-2, 2), rng.uniform(-1e30, 1e30), float(rng.randrange(-3, 3))]))
+        )
     if kind is KeyKind.VARNUM:
         return f"{rng.choice(['', '-'])}{rng.randrange(10 ** rng.randrange(1, 25))}.{rng.randrange(1000):03}".encode()
     if kind in VIEWS:
@@ -66,7 +101,9 @@ def random_value(kind: KeyKind, rng: random.Random):
     if kind is KeyKind.UUID:
         return bytes(rng.choice(b"\x00\x7f\x80\xff") for _ in range(16))
     info = np.iinfo(DTYPES[kind])
-    return rng.choice([int(info.min), int(info.max), 0, -1, 1, rng.randint(int(info.min), int(info.max)), rng.randrange(-5, 5)])
+    return rng.choice(
+        [int(info.min), int(info.max), 0, -1, 1, rng.randint(int(info.min), int(info.max)), rng.randrange(-5, 5)]
+    )
 
 
 def rank(kind: KeyKind, value):
@@ -166,7 +203,9 @@ def test_spans_hold_exactly_the_keys_they_should(rng):
             return above and (most is None or own < most or (high[1] and own == most))
 
         for row, key in zip(rows, keys, strict=True):
-            inside = span is not None and (span.low is None or span.low <= key) and (span.high is None or key < span.high)
+            inside = (
+                span is not None and (span.low is None or span.low <= key) and (span.high is None or key < span.high)
+            )
             assert inside == matches(row), (kinds, nullable, row, wanted, bounds, span)
 
 
@@ -198,7 +237,7 @@ def test_prefix_of_everything_has_no_end():
 def test_every_sql_type_has_a_kind_or_is_refused():
     for kind in types.Kind:
         sql_type = types.SqlType(kind)
-        if kind is types.Kind.VOID or kind is types.Kind.REGCLASS and key_kind(sql_type) is None:
+        if kind is types.Kind.VOID or (kind is types.Kind.REGCLASS and key_kind(sql_type) is None):
             with pytest.raises(errors.FeatureNotSupported):
                 key_kind(sql_type)
         else:
@@ -215,3 +254,42 @@ def test_text_that_is_no_number(text):
 def test_null_in_a_not_null_column_is_a_bug():
     with pytest.raises(errors.InternalError):
         KeyCodec([KeyKind.INT4], [False]).encode([(np.zeros(2, np.int32), np.array([True, False]))])
+
+
+def test_scalar_encoders_are_the_codec(rng):
+    """What a compiled statement builds inside its kernel is what the codec builds from columns."""
+    for kind, bits in [(KeyKind.INT2, 16), (KeyKind.INT4, 32), (KeyKind.INT8, 64)]:
+        values = [random_value(kind, rng) for _ in range(50)]
+        expected = KeyCodec([kind], [False]).encode([column(kind, values)]).tolist()
+        assert [int(key_kernels.sortable_int(value, bits)) for value in values] == expected
+    values = [random_value(KeyKind.FLOAT8, rng) for _ in range(50)]
+    expected = KeyCodec([KeyKind.FLOAT8], [False]).encode([column(KeyKind.FLOAT8, values)]).tolist()
+    assert [int(key_kernels.sortable_float8_bits(b)) for b in np.array(values).view(np.uint64)] == expected
+    values = [random_value(KeyKind.FLOAT4, rng) for _ in range(50)]
+    expected = KeyCodec([KeyKind.FLOAT4], [False]).encode([column(KeyKind.FLOAT4, values)]).tolist()
+    words = np.array(values, np.float32).view(np.uint32).astype(np.uint64)
+    assert [int(key_kernels.sortable_float4_bits(b)) for b in words] == expected
+    texts, numbers = ([random_value(kind, rng) for _ in range(50)] for kind in (KeyKind.BYTEA, KeyKind.INT4))
+    codec = KeyCodec([KeyKind.BYTEA, KeyKind.INT4], [False, False])
+    expected = plain_keys(codec.encode([column(KeyKind.BYTEA, texts), column(KeyKind.INT4, numbers)]))
+    out = np.zeros(200, np.uint8)
+    for text, number, key in zip(texts, numbers, expected, strict=True):
+        end = key_kernels.put_bytes(np.frombuffer(text, np.uint8).copy(), 0, len(text), out, 0)
+        end = key_kernels.put_big_endian(key_kernels.sortable_int(number, 32), 4, out, end)
+        assert bytes(out[:end]) == key
+
+
+def test_golden_keys():
+    """Keys are on disk: these bytes are format version 1."""
+
+    def one(kinds, nullable, values):
+        columns = [column(k, [v]) for k, v in zip(kinds, values, strict=True)]
+        return plain_keys(KeyCodec(kinds, nullable).encode(columns))[0]
+
+    k = KeyKind
+    assert one([k.INT4], [False], [-1]) == 0x7FFFFFFF
+    assert one([k.INT2, k.BOOL], [True, False], [None, 1]) == 0x1_0000_01
+    assert one([k.INT8, k.DATE], [False, False], [1, -2]) == (0x80000000, 0x00000001_7FFFFFFE)
+    assert one([k.FLOAT8], [False], [-0.0]) == 1 << 63
+    assert one([k.TEXT, k.INT2], [True, True], [b"a\x00b", None]) == b"\x01a\x00\xffb\x00\x00\x02"
+    assert one([k.VARNUM], [False], [b"-12.50"]) == b"\x02" + bytes(255 - b for b in b"\x80\x00\x00\x02\x0d\x33\x00")
