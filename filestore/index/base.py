@@ -174,12 +174,12 @@ def one_key(key: Key, form: int) -> Any:
     """
     if form == layout.FORM_BYTES:
         if isinstance(key, bytes):
-            return np.frombuffer(key, np.uint8).copy()
+            return np.frombuffer(key, np.uint8).copy()  # a copy is writable, see btree._owned
         if isinstance(key, tuple) and isinstance(key[0], np.ndarray) and len(key[0]) == 2:
             offsets, data = key
-            return np.ascontiguousarray(data[offsets[0] : offsets[1]])
+            return np.array(data[offsets[0] : offsets[1]])
     else:
         words = np.asarray(key, np.uint64).reshape(-1)
         if len(words) == form:
-            return np.ascontiguousarray(words)
+            return np.array(words)
     raise errors.InternalError(f"index key has not the index's form {form}: {key!r}")

@@ -270,6 +270,12 @@ def _check_records(keys: Keys, records: I64) -> None:
         raise errors.InternalError("negative record number in an index")
 
 
+def _owned(array: Any, dtype: Any) -> Any:
+    """The array contiguous and writable: numba would compile every kernel a second time for a read-only argument."""
+    found = np.ascontiguousarray(array, dtype)
+    return found if found.flags.writeable else found.copy()
+
+
 def _full(limit: int) -> errors.ProgramLimitExceeded:
     return errors.ProgramLimitExceeded(
         f"index is full: it may use {limit} pages",
@@ -287,7 +293,7 @@ class FixedBTree(BTree):
 
     def _words(self, keys: Any) -> U64:
         """Keys as one run of words."""
-        array = np.ascontiguousarray(keys, np.uint64)
+        array = _owned(keys, np.uint64)
         if array.size % self.form or (array.ndim == 2) != (self.form == layout.FORM_U128):
             raise errors.InternalError(f"index keys of shape {array.shape} in an index of form {self.form}")
         return array.reshape(-1)
@@ -305,11 +311,11 @@ class FixedBTree(BTree):
         return inserted, int(done)
 
     def _insert(self, keys: Keys, records: I64) -> tuple[Bools, int]:
-        return self._run(self._words(keys), np.ascontiguousarray(records, np.int64), False)
+        return self._run(self._words(keys), _owned(records, np.int64), False)
 
     def _insert_sorted(self, keys: Keys, records: I64) -> tuple[Bools, int]:
         words = self._words(keys)
-        records = np.ascontiguousarray(records, np.int64)
+        records = _owned(records, np.int64)
         if fixed_scan_kernels.is_sorted(words, records, self.form):
             return self._run(words, records, True)
         columns = words.reshape(-1, self.form)
@@ -323,7 +329,7 @@ class FixedBTree(BTree):
         removed = np.zeros(len(rows), np.bool_)
         words = np.ascontiguousarray(columns[rows]).reshape(-1)
         flags = removed.view(np.uint8)
-        taken = np.ascontiguousarray(records[rows], np.int64)
+        taken = _owned(records[rows], np.int64)
         fixed_remove_kernels.remove_fixed(self.pages.data, self.pages.dirty, self._path, words, taken, flags)
         return removed
 
@@ -367,7 +373,7 @@ class SlottedBTree(BTree):
         if not isinstance(keys, tuple):
             raise errors.InternalError("packed keys in an index of bytes")
         offsets, data = keys
-        return np.ascontiguousarray(offsets, np.int64), np.ascontiguousarray(data, np.uint8)
+        return _owned(offsets, np.int64), _owned(data, np.uint8)
 
     def _as_keys(self, key: Key) -> Keys:
         data: U8 = one_key(key, self.form)
@@ -400,11 +406,11 @@ class SlottedBTree(BTree):
 
     def _insert(self, keys: Keys, records: I64) -> tuple[Bools, int]:
         offsets, data = self._parts(keys)
-        return self._run(offsets, data, np.arange(len(records)), np.ascontiguousarray(records, np.int64), False)
+        return self._run(offsets, data, np.arange(len(records)), _owned(records, np.int64), False)
 
     def _insert_sorted(self, keys: Keys, records: I64) -> tuple[Bools, int]:
         offsets, data = self._parts(keys)
-        records = np.ascontiguousarray(records, np.int64)
+        records = _owned(records, np.int64)
         order = np.arange(len(records))
         slotted_scan_kernels.sort_pairs(offsets, data, records, order, np.empty_like(order))
         return self._run(offsets, data, order, records, True)
@@ -413,7 +419,7 @@ class SlottedBTree(BTree):
         offsets, data = self._parts(keys)
         removed = np.zeros(len(records), np.bool_)
         flags = removed.view(np.uint8)
-        numbers = np.ascontiguousarray(records, np.int64)
+        numbers = _owned(records, np.int64)
         slotted_remove_kernels.remove_slotted(
             self.pages.data, self.pages.dirty, self._path, self._scratch, offsets, data, rows, numbers, flags
         )

@@ -175,11 +175,10 @@ class KeyCodec:
         high, low = self._pack(columns)
         return low if self.form == "u64" else np.stack((high, low), axis=1)
 
-    def prefix(self, columns: Sequence[Column]) -> Span | None:
+    def prefix(self, columns: Sequence[Column]) -> Span:
         """The keys that begin with these values of the leading columns, one row each; a null value means IS NULL.
 
-        With no columns, every key. None is never returned for a non-empty prefix: the result may be an empty range,
-        not an impossible one.
+        With no columns, every key.
         """
         low, high = self._edges(columns)
         return Span(low, high)
