@@ -279,7 +279,7 @@ def _owned(array: Any, dtype: Any) -> Any:
 def _full(limit: int) -> errors.ProgramLimitExceeded:
     return errors.ProgramLimitExceeded(
         f"index is full: it may use {limit} pages",
-        hint="REINDEX packs the index; a larger index_pages_max needs a restart.",
+        hint="Dropping and creating the index again packs its pages.",
     )
 
 
@@ -293,7 +293,7 @@ class FixedBTree(BTree):
 
     def _words(self, keys: Any) -> U64:
         """Keys as one run of words."""
-        array = _owned(keys, np.uint64)
+        array: U64 = _owned(keys, np.uint64)
         if array.size % self.form or (array.ndim == 2) != (self.form == layout.FORM_U128):
             raise errors.InternalError(f"index keys of shape {array.shape} in an index of form {self.form}")
         return array.reshape(-1)

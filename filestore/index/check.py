@@ -39,7 +39,7 @@ def corrupted(page: int, message: str, page_size: int) -> errors.IndexCorrupted:
     return errors.IndexCorrupted(
         f"index page {page} is damaged: {message}",
         detail=f"byte offset {page * page_size} of the index",
-        hint="REINDEX rebuilds the index from its table.",
+        hint="Dropping and creating the index again rebuilds it from its table.",
     )
 
 
