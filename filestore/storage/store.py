@@ -199,6 +199,9 @@ class Store:
             raise InternalError("finish_recovery comes after recover has been exhausted")
         if self.read_only:
             return
+        if reader.headers:
+            # After a kill, what was read of the tail may still be on its way to the disk; soon it must not be lost.
+            _sync_file(self.fs, reader.headers[-1].path)
         epoch = max(reader.epoch, self._manifest.epoch) + 1
         files = LogFiles(self.fs, self.uuid, self.options.log_file_bytes, self.options.random)
         files.adopt_spares()
@@ -391,6 +394,14 @@ def _initialise(fs: FileSystem, options: StoreOptions) -> None:
     fs.sync_dir("")
     manifests.switch(fs, Manifest(uuid=options.random(16)), 0)
     crash_points.reach("store:initialised")
+
+
+def _sync_file(fs: FileSystem, path: str) -> None:
+    file = fs.open(path)
+    try:
+        file.sync()
+    finally:
+        file.close()
 
 
 def _table_directory(name: str) -> str:

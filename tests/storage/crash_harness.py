@@ -1,0 +1,98 @@
+"""Crash-state enumeration for whatever runs on a store: run once, recover from every state that a power cut may leave.
+
+    trace = Trace(disk); ... trace.submitted(key) before the append, trace.acknowledged(key) after the answer ...
+    report = enumerate_crashes(run, check, seed=seed, states=1500)
+
+`run(disk)` does the work and returns its `Trace`. `check(image, trace)` recovers `image`, compares with its model between
+`trace.required(image.crash_op)` and `trace.allowed(image.crash_op)`, and raises AssertionError. A failure names seed and
+state; `replay(run, check, description)` builds that one state again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from filestore.hal import SimulatedDisk
+
+
+class Trace:
+    """What was submitted and acknowledged when, in operations of the disk."""
+
+    def __init__(self, disk: SimulatedDisk) -> None:
+        self._disk = disk
+        self._submitted: list[tuple[int, int]] = []
+        self._acknowledged: list[tuple[int, int]] = []
+
+    def submitted(self, key: int) -> None:
+        self._submitted.append((self._disk.op_count, key))
+
+    def acknowledged(self, key: int) -> None:
+        self._acknowledged.append((self._disk.op_count, key))
+
+    def required(self, crash_op: int) -> set[int]:
+        """Keys acknowledged before the power went."""
+        return {key for op, key in self._acknowledged if op <= crash_op}
+
+    def allowed(self, crash_op: int) -> set[int]:
+        """Keys submitted before the power went."""
+        return {key for op, key in self._submitted if op <= crash_op}
+
+
+@dataclass
+class Report:
+    """How much was tried; `kinds` counts states by kind."""
+
+    operations: int = 0
+    states: int = 0
+    seconds: float = 0.0
+    kinds: dict[str, int] = field(default_factory=dict)
+
+
+Run = Callable[[SimulatedDisk], Trace]
+Check = Callable[[SimulatedDisk, Trace], None]
+
+
+def enumerate_crashes(
+    run: Run,
+    check: Check,
+    *,
+    seed: int,
+    states: int,
+    per_op: int = 12,
+    disk: SimulatedDisk | None = None,
+    seconds: float = 600.0,
+) -> Report:
+    """Checks at most `states` crash states of one run, `per_op` at each of its operations, in an order drawn from `seed`.
+
+    `disk`: where the run begins, a new disk by default. Stops when `seconds` are over.
+    """
+    disk = disk or SimulatedDisk()
+    first = disk.op_count
+    trace = run(disk)
+    started = time.monotonic()
+    report = Report(operations=disk.op_count - first)
+    points = list(range(first, disk.op_count + 1))
+    random.Random(seed).shuffle(points)
+    for point in points:
+        if report.states >= states or time.monotonic() - started > seconds:
+            break
+        for image in disk.crash_states(seed, start=point, stop=point, per_op=per_op):
+            try:
+                check(image, trace)
+            except BaseException as error:
+                raise AssertionError(f"seed={seed} state={image.description!r}: {error!r}") from error
+            report.states += 1
+            kind = image.description.partition("kind=")[2].partition(" ")[0]
+            report.kinds[kind] = report.kinds.get(kind, 0) + 1
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def replay(run: Run, check: Check, description: str, disk: SimulatedDisk | None = None) -> None:
+    """Checks the one state that a failure named; the run must draw the same numbers as then."""
+    disk = disk or SimulatedDisk()
+    trace = run(disk)
+    check(disk.crash_image(description), trace)

@@ -1,0 +1,124 @@
+"""A tiny engine over a `Store` with a model: numbered transactions that write to an arena and attach sealed files.
+
+Transaction t (1, 2, ...) sets element t % ELEMENTS of one arena to t, and its group carries a payload that t determines.
+So the state after n transactions is a function of n, and a recovered store is right iff it equals that of one n.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+
+from filestore.hal import FileSystem
+from filestore.storage.log_record import RecordKind, encode_group, encode_record
+from filestore.storage.segment_file import Role, SealedColumn, SealedContents
+from filestore.storage.store import CheckpointImage, PageImage, Store, StoreOptions, sealed_name
+
+ELEMENTS = 6000  # three pages
+ARENA_BYTES = ELEMENTS * 8
+SEALED_EVERY = 16
+SEALED_LIVE = 3
+
+
+def options(seed: int = 1, **changes: object) -> StoreOptions:
+    """Small files, no threads, reproducible salts."""
+    values = {"log_file_bytes": 32768, "batch_bytes": 8192, "threaded": False, "random": random.Random(seed).randbytes}
+    return StoreOptions(**{**values, **changes})
+
+
+def payload(t: int) -> bytes:
+    """What transaction t logs: mostly small, some over a batch, few over a file."""
+    size = (37 * t) % 500 if t % 23 else 20_000 if t % 46 else 45_000
+    return random.Random(t).randbytes(size)
+
+
+def sealed_data(k: int) -> np.ndarray:
+    return np.arange(k * 1000, k * 1000 + 700, dtype=np.int64)
+
+
+def elements(n: int) -> np.ndarray:
+    """The arena after n transactions."""
+    found = np.zeros(ELEMENTS, np.int64)
+    for t in range(max(1, n - ELEMENTS + 1), n + 1):
+        found[place(t)] = t
+    return found
+
+
+def place(t: int) -> int:
+    return (t * 977) % ELEMENTS
+
+
+@dataclass
+class Engine:
+    """The open store and how many transactions it holds."""
+
+    store: Store
+    count: int
+
+    @classmethod
+    def open(cls, fs: FileSystem, opts: StoreOptions | None = None, *, finish: bool = True) -> Engine:
+        """Opens, replays and checks every group against the model; asserts what it finds is one prefix of the history."""
+        store = Store.open(fs, opts or options())
+        try:
+            count = store.metadata.get("count", 0)
+            engine = cls(store, count)
+            vector = engine.vector()
+            assert np.array_equal(vector, elements(count)), f"pages differ from the model after {count}"
+            for group in store.recover():
+                engine.count += 1
+                t = engine.count
+                assert group.transaction == t, f"transaction {group.transaction} after {t - 1}"
+                assert group.payload(0).tobytes() == payload(t), f"payload of {t}"
+                engine.apply(t)
+            engine.check_sealed()
+            if finish:
+                store.finish_recovery()
+        except BaseException:
+            store.close()
+            raise
+        return engine
+
+    def vector(self) -> np.ndarray:
+        return self.store.arena("elements", ARENA_BYTES).vector("<i8", ELEMENTS)
+
+    def apply(self, t: int) -> None:
+        self.vector()[place(t)] = t
+        self.store.arena("elements", ARENA_BYTES).mark(place(t) * 8, place(t) * 8 + 8)
+
+    def append(self) -> int:
+        """Commits one transaction in memory; returns its end LSN."""
+        t = self.count + 1
+        parts = encode_group(t * 10, t, [encode_record(RecordKind.NOTE, 7, payload(t))])
+        self.store.log.reserve(sum(map(len, parts)))
+        lsn = self.store.log.append(parts)
+        self.count = t
+        self.apply(t)
+        return lsn
+
+    def sealed_names(self) -> set[str]:
+        """The sealed files that live after `count` transactions."""
+        last = self.count // SEALED_EVERY
+        return {sealed_name(3, k) for k in range(max(1, last - SEALED_LIVE + 1), last + 1)}
+
+    def checkpoint(self) -> None:
+        for name in self.sealed_names() - set(self.store.manifest.sealed):
+            k = int(name[-12:-4])
+            self.store.write_sealed(name, SealedContents(3, k, 700, [SealedColumn(sealed_data(k))], begin=k))
+        arena = self.store.arena("elements", ARENA_BYTES)
+        image = PageImage("elements", arena.used_pages, *arena.take_dirty())
+        lsn = self.store.log.end_lsn
+        metadata = {"count": self.count}
+        self.store.checkpoint(CheckpointImage(metadata, lsn, [image], {"elements"}, self.sealed_names()))
+
+    def check_sealed(self) -> None:
+        """Every sealed file that the manifest names holds what it should."""
+        for name in self.store.manifest.sealed:
+            k = int(name[-12:-4])
+            file = self.store.open_sealed(name)
+            assert file.begin == k
+            assert np.array_equal(file.buffer(0, Role.DATA), sealed_data(k)), name
+
+    def close(self) -> None:
+        self.store.close()
