@@ -20,6 +20,7 @@ class Error(Exception):
 
     sqlstate: ClassVar[str] = "XX000"
     retryable: ClassVar[bool] = False
+    row: int | None = None  # 0-based row of a batch whose value is at fault, for COPY's line number
 
     def __init__(
         self,

@@ -612,7 +612,7 @@ def clock_fields(token: str, fields: str = "") -> tuple[int, int, int, int]:
     found = re.fullmatch(r"([0-9]+):([0-9]*)(?::([0-9]*))?(\.[0-9]*)?", token)
     if found is None:
         raise BadSyntax
-    hour, minute = _whole(found[1]), _whole(found[2] or "0")
+    hour, minute = int(found[1][:20]), _whole(found[2] or "0")
     second = _whole(found[3] or "0")
     fraction = _fraction_us(found[4]) if found[4] else 0
     if found[3] is None and (found[4] is not None or fields == "minute to second"):
