@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from filestore.query.plan import OutputColumn
 from filestore.storage.vector import Batch
+from filestore.txn.drive import Steps
 
 
 @dataclass(slots=True)
@@ -21,11 +22,12 @@ class Notice:
 @dataclass(slots=True)
 class CopyIn:
     """COPY ... FROM STDIN waiting for data. A port feeds chunks (any thread, one at a time, without the engine lock), then runs
-    `Session.finish_copy(copy)` as a statement; `abort` when the client gives up."""
+    `Session.finish_copy(copy)` as a statement, or `Session.abort_copy(copy)` when the client gives up."""
 
     column_count: int
     binary: bool
     feed: Callable[[bytes], None]
+    finish: Callable[[], Steps[Result]]
 
 
 @dataclass(slots=True)

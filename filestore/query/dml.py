@@ -19,7 +19,8 @@ from filestore.query import plan as p
 from filestore.query.context import ExecutionContext
 from filestore.query.evaluate import evaluate
 from filestore.query.expr import Expr
-from filestore.query.rows import concat, describe_key, describe_row, stored_form
+from filestore.query.rows import describe_key, describe_row, stored_form
+from filestore.query.vectors import broadcast, concat_batches
 from filestore.storage.schema import CheckDef, TableDef
 from filestore.storage.vector import Array, Batch, Vector
 from filestore.storage.wait import Wait
@@ -55,7 +56,7 @@ class WriteContext:
 def run_insert(node: p.Insert, ctx: WriteContext) -> Generator[Wait, None, Written]:
     """Inserts the source's rows. Raises 23502, 23514, 23505 with the constraint's fields."""
     batches = yield from ctx.source(node.source)
-    rows = concat(batches, [c.type for c in node.table.columns])
+    rows = concat_batches(batches, [c.type for c in node.table.columns])
     written = Written(rows.length)
     if rows.length == 0:
         return written
@@ -124,7 +125,7 @@ def _claim(
     A row that several source rows name (UPDATE ... FROM) is claimed once, for the first of them, as PostgreSQL does.
     """
     batches = yield from ctx.source(source)
-    found = concat(batches, [c.type for c in source.columns])
+    found = concat_batches(batches, [c.type for c in source.columns])
     addresses, first = np.unique(found.columns[0].data, return_index=True)
     extras = found.take(first).columns[1:]
     table = ctx.engine.table(definition)
@@ -138,28 +139,29 @@ def _claim(
         addresses, extras = outcome.newest[moved], [v.take(moved) for v in extras]
         if len(addresses) and predicate is not None:
             again = Batch([*table.gather(addresses, range(len(definition.columns))), *extras], len(addresses))
-            holds = truth(evaluate(predicate, again, ctx.execution))
+            holds = truth(evaluate(predicate, again, ctx.execution), again.length)
             addresses, extras = addresses[holds], [v.take(holds) for v in extras]
     if not claimed:
         return np.empty(0, np.int64), extras
     types = [c.type for c in source.columns[1:]]
     parts = [Batch(columns, len(a)) for columns, a in zip(kept, claimed, strict=True)]
-    return np.concatenate(claimed), concat(parts, types).columns
+    return np.concatenate(claimed), concat_batches(parts, types).columns
 
 
-def truth(condition: Vector) -> Array:
-    """bool[n]: where a condition is true (null counts as false)."""
+def truth(condition: Vector, length: int) -> Array:
+    """bool[length]: where a condition is true (null counts as false)."""
+    condition = broadcast(condition, length)
     holds: Array = condition.plain().data.astype(np.bool_)
     return holds if condition.valid is None else holds & condition.valid
 
 
 def _stored_rows(definition: TableDef, rows: Batch) -> Batch:
-    columns = [stored_form(v, c.type) for v, c in zip(rows.columns, definition.columns, strict=True)]
+    columns = [stored_form(v, c.type, rows.length) for v, c in zip(rows.columns, definition.columns, strict=True)]
     return Batch(columns, rows.length)
 
 
 def _project(exprs: Sequence[Expr], rows: Batch, ctx: ExecutionContext) -> Batch:
-    return Batch([evaluate(e, rows, ctx) for e in exprs], rows.length)
+    return Batch([broadcast(evaluate(e, rows, ctx), rows.length) for e in exprs], rows.length)
 
 
 def check_rows(
@@ -177,7 +179,7 @@ def check_rows(
                 column=column.name,
             )
     for check, condition in checks:
-        outcome = evaluate(condition, rows, ctx)
+        outcome = broadcast(evaluate(condition, rows, ctx), rows.length)
         broken = ~outcome.plain().data.astype(np.bool_)
         if outcome.valid is not None:
             broken &= outcome.valid

@@ -27,7 +27,7 @@ Steps = Generator[Wait, None, T]
 
 
 class Job(Wait, Generic[T]):
-    """Work handed to a worker thread; the generator that yields it is resumed when it is done and calls `result()`.
+    """Work handed to a worker thread; the generator that yields it is resumed when it is done and calls `value()`.
 
     The work runs without the engine lock. Thread rule: made on the driving thread, run on a worker.
     """
@@ -46,7 +46,7 @@ class Job(Wait, Generic[T]):
             self._raised = error
         self.finish()
 
-    def result(self) -> T:
+    def value(self) -> T:
         """What the work returned; raises what it raised."""
         if self._raised is not None:
             raise self._raised

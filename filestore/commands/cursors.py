@@ -1,0 +1,144 @@
+"""DECLARE, FETCH, MOVE, CLOSE: cursors over a query's rows, forward and back.
+
+A cursor keeps its query's iterator and the batches already made, so that it can go back; rows it has not reached have not
+been computed. It ends with its transaction; WITH HOLD is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from filestore import errors
+from filestore.query import statements as s
+from filestore.query.plan import OutputColumn
+from filestore.result import Result
+from filestore.storage.vector import Batch
+from filestore.txn.drive import Steps
+
+if TYPE_CHECKING:
+    from filestore.session import Session
+
+Command = s.Declare | s.Fetch | s.CloseCursor
+
+
+@dataclass(slots=True)
+class Cursor:
+    """An open cursor. `position` is the 1-based current row, 0 before the first; `rows` how many have been made."""
+
+    columns: tuple[OutputColumn, ...]
+    source: Iterator[Batch]
+    made: list[Batch] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    rows: int = 0
+    position: int = 0
+    complete: bool = False
+
+    def reach(self, row: int | None) -> int:
+        """Makes rows up to `row` (all for None) and returns how many there are."""
+        while not self.complete and (row is None or self.rows < row):
+            batch = next(self.source, None)
+            if batch is None:
+                self.complete = True
+            elif batch.length:
+                self.made.append(batch)
+                self.starts.append(self.rows)
+                self.rows += batch.length
+        return self.rows
+
+    def between(self, low: int, high: int) -> list[Batch]:
+        """The rows low < row <= high as slices of the batches."""
+        found = []
+        for start, batch in zip(self.starts, self.made, strict=True):
+            first, last = max(low - start, 0), min(high - start, batch.length)
+            if first < last:
+                found.append(batch.slice(first, last))
+        return found
+
+
+def run(session: Session, command: Command) -> Steps[Result]:
+    """Raises 25P01 outside a transaction block, 42P03 for a name in use, 34000 for an unknown one."""
+    match command:
+        case s.Declare(name=name, statement=statement, hold=hold):
+            if hold:
+                raise errors.FeatureNotSupported("DECLARE ... WITH HOLD is not supported", hint="Fetch inside the transaction.")
+            if not session.explicit:
+                raise errors.NoActiveTransaction("DECLARE CURSOR can only be used in transaction blocks")
+            if name in session.cursors:
+                raise errors.DuplicateCursor(f'cursor "{name}" already exists')
+            result = yield from session.execute(statement)
+            assert result.columns is not None
+            session.cursors[name] = Cursor(result.columns, result.batches)
+            return Result("DECLARE CURSOR")
+        case s.Fetch():
+            cursor = find(session, command.cursor)
+            batches, rows = fetch(cursor, command.direction, command.count)
+            if command.move:
+                return Result(f"MOVE {rows}")
+            return Result("FETCH", cursor.columns, iter(batches), counts_rows=True)
+        case s.CloseCursor(name=None):
+            session.close_cursors()
+            return Result("CLOSE CURSOR ALL")
+        case s.CloseCursor(name=str() as name):
+            find(session, name)
+            del session.cursors[name]
+            return Result("CLOSE CURSOR")
+
+
+def find(session: Session, name: str) -> Cursor:
+    """The open cursor of that name; 34000 when there is none."""
+    cursor = session.cursors.get(name)
+    if cursor is None:
+        raise errors.InvalidCursorName(f'cursor "{name}" does not exist')
+    return cursor
+
+
+def columns(session: Session, name: str) -> tuple[OutputColumn, ...]:
+    return find(session, name).columns
+
+
+def fetch(cursor: Cursor, direction: str, count: int | None) -> tuple[list[Batch], int]:
+    """Moves the cursor and returns the rows it passes, with their number."""
+    match direction:
+        case "next":
+            return _forward(cursor, 1)
+        case "forward":
+            return _forward(cursor, count) if count is None or count >= 0 else _backward(cursor, -count)
+        case "prior":
+            return _backward(cursor, 1)
+        case "backward":
+            return _backward(cursor, count) if count is None or count >= 0 else _forward(cursor, -count)
+        case "first":
+            return _at(cursor, 1)
+        case "last":
+            return _at(cursor, cursor.reach(None))
+        case "absolute":
+            row = count or 0
+            return _at(cursor, row if row >= 0 else cursor.reach(None) + 1 + row)
+        case _:
+            return _at(cursor, cursor.position + (count or 0))
+
+
+def _forward(cursor: Cursor, count: int | None) -> tuple[list[Batch], int]:
+    low = cursor.position
+    if count == 0:
+        return _at(cursor, low)
+    reached = cursor.reach(None if count is None else low + count)
+    high = reached if count is None else min(low + count, reached)
+    cursor.position = high if count is not None and low + count <= reached else reached + 1
+    return cursor.between(low, high), max(0, high - low)
+
+
+def _backward(cursor: Cursor, count: int | None) -> tuple[list[Batch], int]:
+    high = cursor.position - 1
+    low = 0 if count is None else max(0, high - count)
+    cursor.position = 0 if count is None or high - count < 0 else low + 1
+    rows = [batch.slice(i, i + 1) for batch in reversed(cursor.between(low, high)) for i in reversed(range(batch.length))]
+    return rows, len(rows)
+
+
+def _at(cursor: Cursor, row: int) -> tuple[list[Batch], int]:
+    inside = 1 <= row <= cursor.reach(max(row, 0))
+    cursor.position = row if inside else 0 if row < 1 else cursor.rows + 1
+    return (cursor.between(row - 1, row), 1) if inside else ([], 0)

@@ -1,0 +1,66 @@
+"""SET, RESET, SHOW, DISCARD."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from filestore.query import statements as s
+from filestore.query.plan import OutputColumn
+from filestore.query.rows import text_result
+from filestore.result import Result
+from filestore.txn.drive import Steps
+from filestore.types import TEXT
+
+if TYPE_CHECKING:
+    from filestore.session import Session
+
+Command = s.SetVariable | s.ResetVariable | s.ShowVariable | s.Discard
+
+
+def run(session: Session, command: Command) -> Steps[Result]:
+    """Runs a settings command. Raises 42704 for an unknown name, 22023 for a bad value."""
+    yield from ()
+    match command:
+        case s.SetVariable(name=name, value=value, local=local):
+            if local and not session.explicit:
+                session.notice("WARNING", "25P01", "SET LOCAL can only be used in transaction blocks")
+                return Result("SET")
+            if value is None:
+                session.settings.reset(name)
+            elif local:
+                session.settings.set_local(name, value)
+            else:
+                session.settings.set(name, value)
+            return Result("SET")
+        case s.ResetVariable(name=None):
+            session.settings.reset_all()
+            return Result("RESET")
+        case s.ResetVariable(name=str() as name):
+            session.settings.reset(name)
+            return Result("RESET")
+        case s.ShowVariable(name=None):
+            rows = [(d.name, d.value, d.description) for d in session.settings.describe_all()]
+            columns, batch = text_result(("name", "setting", "description"), rows)
+            return Result("SHOW", columns, iter((batch,)))
+        case s.ShowVariable(name=str() as name):
+            columns, batch = text_result((shown_name(name),), [(session.settings.get(name),)])
+            return Result("SHOW", columns, iter((batch,)))
+        case s.Discard(what=what):
+            if what == "all":
+                session.settings.reset_all()
+                session.prepared.clear()
+                session.close_cursors()
+            return Result(f"DISCARD {what.upper()}")
+
+
+def shown_name(name: str) -> str:
+    """The column name of SHOW: the setting's own spelling, e.g. TimeZone."""
+    from filestore.settings import canonical_name
+
+    return canonical_name(name)
+
+
+def show_columns(name: str | None) -> tuple[OutputColumn, ...]:
+    """The columns of SHOW name or SHOW ALL."""
+    names = ("name", "setting", "description") if name is None else (shown_name(name),)
+    return tuple(OutputColumn(n, TEXT) for n in names)

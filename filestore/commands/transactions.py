@@ -1,0 +1,102 @@
+"""BEGIN, COMMIT, ROLLBACK, SET TRANSACTION; savepoints are refused by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from filestore import errors
+from filestore.query import statements as s
+from filestore.result import Result
+from filestore.txn.drive import Steps
+
+if TYPE_CHECKING:
+    from filestore.session import Session
+
+Command = s.Begin | s.Commit | s.Rollback | s.SetTransaction | s.Savepoint | s.Release | s.RollbackTo
+
+
+def run(session: Session, command: Command) -> Steps[Result]:
+    """Runs a transaction command; COMMIT returns once it is durable."""
+    match command:
+        case s.Begin(modes=modes, tag=tag):
+            if session.explicit:
+                session.notice("WARNING", "25001", "there is already a transaction in progress")
+                return Result(tag)
+            _apply(session, modes)
+            session.explicit = True
+            session.begin()
+            return Result(tag)
+        case s.Commit(chain=chain):
+            _warn_outside(session)
+            tag = yield from session.commit_block()
+            _chain(session, chain)
+            return Result(tag)
+        case s.Rollback(chain=chain):
+            _warn_outside(session)
+            session.rollback_block()
+            _chain(session, chain)
+            return Result("ROLLBACK")
+        case s.SetTransaction(modes=modes, session=whole_session):
+            if whole_session:
+                _apply_default(session, modes)
+            elif not session.explicit:
+                session.notice("WARNING", "25P01", "SET TRANSACTION can only be used in transaction blocks")
+            else:
+                _change(session, modes)
+            return Result("SET")
+        case _:
+            name = {s.Savepoint: "SAVEPOINT", s.Release: "RELEASE SAVEPOINT"}.get(type(command), "ROLLBACK TO SAVEPOINT")
+            raise errors.FeatureNotSupported(
+                f"{name} is not supported", hint="Run the statements in transactions of their own."
+            )
+
+
+def _warn_outside(session: Session) -> None:
+    if not session.explicit:
+        session.notice("WARNING", "25P01", "there is no transaction in progress")
+
+
+def _chain(session: Session, chain: bool) -> None:
+    if chain:
+        raise errors.FeatureNotSupported("AND CHAIN is not supported", hint="Send BEGIN after it.")
+
+
+def checked_isolation(level: str) -> str:
+    """The level that a requested one runs at: read uncommitted is read committed; serializable is refused by name."""
+    if level == "serializable":
+        raise errors.FeatureNotSupported(
+            "isolation level SERIALIZABLE is not supported",
+            hint="REPEATABLE READ (snapshot isolation) is the strongest level built.",
+        )
+    return "read committed" if level == "read uncommitted" else level
+
+
+def _apply(session: Session, modes: s.TransactionModes) -> None:
+    """Settings of the transaction that BEGIN starts; they end with it."""
+    isolation = modes.isolation or session.settings.get("default_transaction_isolation")
+    session.settings.set_local("transaction_isolation", checked_isolation(isolation))
+    default_read_only = session.settings.get("default_transaction_read_only") == "on"
+    read_only = default_read_only if modes.read_only is None else modes.read_only
+    session.settings.set_local("transaction_read_only", "on" if read_only else "off")
+
+
+def _apply_default(session: Session, modes: s.TransactionModes) -> None:
+    if modes.isolation is not None:
+        session.settings.set("default_transaction_isolation", checked_isolation(modes.isolation))
+    if modes.read_only is not None:
+        session.settings.set("default_transaction_read_only", "on" if modes.read_only else "off")
+
+
+def _change(session: Session, modes: s.TransactionModes) -> None:
+    transaction = session.begin()
+    if modes.isolation is not None:
+        level = checked_isolation(modes.isolation)
+        if transaction.has_snapshot and level != transaction.isolation:
+            raise errors.ActiveTransaction("SET TRANSACTION ISOLATION LEVEL must be called before any query")
+        transaction.isolation = level
+        session.settings.set_local("transaction_isolation", level)
+    if modes.read_only is not None:
+        if transaction.read_only and not modes.read_only and transaction.has_snapshot:
+            raise errors.ActiveTransaction("transaction read-write mode must be set before any query")
+        transaction.read_only = modes.read_only
+        session.settings.set_local("transaction_read_only", "on" if modes.read_only else "off")

@@ -1,0 +1,47 @@
+"""Plans by statement text: parsing and binding cost hundreds of microseconds, looking one up costs one.
+
+An entry is right as long as the registry has not changed since it was made, so its key holds the registry's version. Sessions
+whose open transaction has changed the registry do not use the cache. Least recently used entries go first.
+
+Thread rule: used with the engine lock held.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+# A few thousand statements are a whole application's; a bound plan is a few kilobytes.
+ENTRIES_MAX = 4096
+
+
+class PlanCache(Generic[T]):
+    """Maps (text, parameter types, search path, registry version) to what was made from them."""
+
+    def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
+        self._entries: OrderedDict[Hashable, T] = OrderedDict()
+        self._entries_max = entries_max
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, key: Hashable) -> T | None:
+        """The entry, None when there is none."""
+        found = self._entries.get(key)
+        if found is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._entries.move_to_end(key)
+        return found
+
+    def put(self, key: Hashable, entry: T) -> None:
+        """Keeps an entry, dropping the least recently used one when full."""
+        self._entries[key] = entry
+        if len(self._entries) > self._entries_max:
+            self._entries.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._entries)

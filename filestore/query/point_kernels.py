@@ -1,0 +1,264 @@
+"""A point SELECT in one compiled call: the parameters' bytes in, the DataRow's bytes out.
+
+What the kernel does is what the general path does with Bind, index lookup, visibility, recheck and rendering; it handles the
+common case only and returns a negative number for everything else, upon which the general path runs. It writes nothing but `out`.
+
+`shape` int64: [key column, bits of the key's integer, bits of the parameter's integer, outputs, then (column, form, extra) for each].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from filestore.index.find_kernels import find_next_u64, find_u64
+from filestore.index.key_kernels import sortable_int
+from filestore.query.render_kernels import POWERS, put_int, put_padded, put_short, put_unsigned
+from filestore.storage.directory import (
+    CODES,
+    COLUMN_FIELDS,
+    DATA,
+    DICTIONARY,
+    ENCODING,
+    HEADER,
+    HEAP,
+    SLOT_BITS,
+    SLOT_MASK,
+    VALID,
+    VALID_BITS,
+    WIDTH,
+)
+from filestore.storage.memory_kernels import copy_bytes, load_i64, load_u8, load_u16, load_u32
+from filestore.txn.kernels import visible_version
+
+FALLBACK = -1
+
+# Forms of an output column.
+INTEGER = 0
+BOOLEAN = 1
+STRING = 2
+DECIMAL = 3
+
+INLINE = 12
+BLANK = 32
+MINUS = 45
+ZERO = 48
+POINT = 46
+LETTER_D = 68
+SHAPE_HEAD = 4
+
+
+@njit(nogil=True, cache=True)
+def read_short(raw: Any, at: int) -> int:
+    return (np.int64(raw[at]) << 8) | np.int64(raw[at + 1])
+
+
+@njit(nogil=True, cache=True)
+def read_signed(raw: Any, at: int, width: int) -> int:
+    """A big-endian two's complement integer of `width` bytes."""
+    value = np.int64(raw[at])
+    if value > 127:
+        value -= 256
+    for i in range(1, width):
+        value = (value << 8) | np.int64(raw[at + i])
+    return value
+
+
+@njit(nogil=True, cache=True)
+def read_decimal(raw: Any, at: int, length: int) -> tuple[bool, int]:
+    """(understood, value) of up to 18 digits with an optional minus; anything else is for the general parser."""
+    negative = length > 0 and raw[at] == MINUS
+    start = at + 1 if negative else at
+    digits = at + length - start
+    if digits < 1 or digits > 18:
+        return False, 0
+    value = np.int64(0)
+    for i in range(start, at + length):
+        digit = np.int64(raw[i]) - ZERO
+        if digit < 0 or digit > 9:
+            return False, 0
+        value = value * 10 + digit
+    return True, -value if negative else value
+
+
+@njit(nogil=True, cache=True)
+def parameter(request: Any, at: int, bits: int) -> tuple[bool, int, int]:
+    """(understood, value, position of the result formats) of Bind's only parameter, from its format codes on."""
+    formats = read_short(request, at)
+    at += 2
+    binary = False
+    if formats > 1:
+        return False, 0, 0
+    if formats == 1:
+        binary = read_short(request, at) == 1
+        at += 2
+    if read_short(request, at) != 1:
+        return False, 0, 0
+    length = read_signed(request, at + 2, 4)
+    at += 6
+    if length < 1 or at + length + 2 > len(request):
+        return False, 0, 0
+    if binary:
+        if length * 8 != bits:
+            return False, 0, 0
+        return True, read_signed(request, at, length), at + length
+    good, value = read_decimal(request, at, length)
+    return good, value, at + length
+
+
+@njit(nogil=True, cache=True)
+def load_integer(data: int, slot: int, width: int) -> int:
+    """A stored integer of 2, 4 or 8 bytes."""
+    if width == 8:
+        return load_i64(data + slot * 8)
+    if width == 4:
+        return np.int64(np.int32(load_u32(data + slot * 4)))
+    return np.int64(np.int16(load_u16(data + slot * 2)))
+
+
+@njit(nogil=True, cache=True)
+def is_null(row: Any, field: int, slot: int) -> bool:
+    valid = row[field + VALID]
+    if valid == 0:
+        return False
+    if row[field + VALID_BITS] == 0:
+        return load_u8(valid + slot) == 0
+    return (load_u8(valid + (slot >> 3)) >> np.uint8(slot & 7)) & 1 == 0
+
+
+@njit(nogil=True, cache=True)
+def put_integer(out: Any, at: int, value: int) -> int:
+    if value < 0:
+        out[at] = MINUS
+        return put_unsigned(out, at + 1, np.uint64(-(value + 1)) + np.uint64(1))
+    return put_unsigned(out, at, np.uint64(value))
+
+
+@njit(nogil=True, cache=True)
+def put_decimal(out: Any, at: int, value: int, scale: int) -> int:
+    """A scaled integer with `scale` digits behind the point."""
+    if value < 0:
+        out[at] = MINUS
+        at += 1
+        size = np.uint64(-(value + 1)) + np.uint64(1)
+    else:
+        size = np.uint64(value)
+    if scale == 0:
+        return put_unsigned(out, at, size)
+    at = put_unsigned(out, at, size // POWERS[scale])
+    out[at] = POINT
+    return put_padded(out, at + 1, np.int64(size % POWERS[scale]), scale)
+
+
+@njit(nogil=True, cache=True)
+def put_string(row: Any, field: int, slot: int, characters: int, out: Any, at: int) -> int:
+    """A string's bytes, padded with blanks to `characters`; FALLBACK when `out` is too small for it."""
+    view = row[field + DATA] + slot * 16
+    if row[field + ENCODING] == CODES:
+        if row[field + WIDTH] == 1:
+            code = np.int64(load_u8(row[field + DATA] + slot))
+        else:
+            code = np.int64(load_u16(row[field + DATA] + slot * 2))
+        view = row[field + DICTIONARY] + code * 16
+    length = np.int64(load_u32(view))
+    if at + length + characters + 64 > len(out):
+        return FALLBACK
+    source = view + 4
+    if length > INLINE:
+        source = row[field + HEAP] + np.int64(load_u32(view + 12))
+    copy_bytes(out.ctypes.data + at, source, length)
+    if characters > 0:
+        count = 0
+        for i in range(at, at + length):
+            if out[i] & 0xC0 != 0x80:
+                count += 1
+        for i in range(count, characters):
+            out[at + length + i - count] = BLANK
+        length += max(0, characters - count)
+    return at + length
+
+
+@njit(nogil=True, cache=True)
+def put_column(row: Any, field: int, slot: int, form: int, extra: int, binary: bool, out: Any, at: int) -> int:
+    """Writes one value's bytes; FALLBACK for what only the general path can write."""
+    if form == STRING:
+        return put_string(row, field, slot, extra, out, at)
+    if form == BOOLEAN:
+        value = load_u8(row[field + DATA] + slot)
+        out[at] = value if binary else (116 if value else 102)
+        return at + 1
+    width = row[field + WIDTH]
+    value = load_integer(row[field + DATA], slot, width)
+    if form == DECIMAL:
+        return FALLBACK if binary else put_decimal(out, at, value, extra)
+    if not binary:
+        return put_integer(out, at, value)
+    for i in range(width):
+        out[at + i] = (value >> (8 * (width - 1 - i))) & 0xFF
+    return at + width
+
+
+@njit(nogil=True, cache=True)
+def put_row(directory: Any, address: int, shape: Any, request: Any, formats_at: int, out: Any, at: int) -> int:
+    """Writes a DataRow; returns the position behind it, or FALLBACK."""
+    row = directory[address >> SLOT_BITS]
+    slot = address & SLOT_MASK
+    outputs = shape[3]
+    formats = read_short(request, formats_at)
+    if formats > 1 and formats != outputs:
+        return FALLBACK
+    start = at
+    out[at] = LETTER_D
+    at = put_short(out, at + 5, outputs)
+    for i in range(outputs):
+        field = HEADER + shape[SHAPE_HEAD + 3 * i] * COLUMN_FIELDS
+        if row[field + DATA] == 0:
+            return FALLBACK
+        if is_null(row, field, slot):
+            at = put_int(out, at, -1)
+            continue
+        binary = False
+        if formats > 0:
+            binary = read_short(request, formats_at + 2 + (2 * i if formats > 1 else 0)) == 1
+        form, extra = shape[SHAPE_HEAD + 3 * i + 1], shape[SHAPE_HEAD + 3 * i + 2]
+        if at + 64 > len(out):
+            return FALLBACK
+        end = put_column(row, field, slot, form, extra, binary, out, at + 4)
+        if end < 0:
+            return FALLBACK
+        put_int(out, at, end - at - 4)
+        at = end
+    put_int(out, start + 1, at - start - 1)
+    return at
+
+
+@njit(nogil=True, cache=True)
+def point_select(
+    directory: Any, pages: Any, timestamp: int, shape: Any, request: Any, bind_at: int, out: Any, out_at: int
+) -> int:
+    """Looks up the row that a Bind message names and writes its DataRow at `out_at`.
+
+    Returns the position behind what was written (`out_at` itself when there is no such row), or FALLBACK. Errors are the general
+    path's: a parameter that it would refuse is not understood here.
+    """
+    good, value, formats_at = parameter(request, bind_at, shape[2])
+    if not good:
+        return FALLBACK
+    bits = shape[1]
+    if bits < 64 and (value < -(1 << (bits - 1)) or value >= 1 << (bits - 1)):
+        return FALLBACK
+    key = sortable_int(value, bits)
+    record = find_u64(pages, key)
+    while record >= 0:
+        address = visible_version(directory, record, timestamp, 0, 0)
+        if address >= 0:
+            row = directory[address >> SLOT_BITS]
+            field = HEADER + shape[0] * COLUMN_FIELDS
+            if row[field + DATA] == 0:
+                return FALLBACK
+            if load_integer(row[field + DATA], address & SLOT_MASK, bits >> 3) == value:
+                return put_row(directory, address, shape, request, formats_at, out, out_at)
+        record = find_next_u64(pages, key, record)
+    return out_at

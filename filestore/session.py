@@ -1,0 +1,445 @@
+"""One session: its transaction, settings and statements. Every port and the embedded driver go through it, and only through it.
+
+A statement is a generator (`txn/drive.py`) that yields what it must wait for; the port drives it. The rules of PostgreSQL that
+live here: every statement runs in a transaction; outside BEGIN it is an implicit one, which `finish` commits (at Sync, or at
+the end of a simple Query); an error ends an implicit transaction and fails an explicit one, which then answers 25P02
+to everything but its end. What a statement does is elsewhere: `query/dml.py` and `commands/`.
+
+Thread rule: one thread at a time; generators run with the engine lock held; `cancel.set` may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from filestore import commands, errors
+from filestore.catalog.names import SessionCatalog
+from filestore.commands.cursors import Cursor
+from filestore.hal import process
+from filestore.query import dml
+from filestore.query import plan as p
+from filestore.query.bind import bind
+from filestore.query.context import Cancel, ExecutionContext
+from filestore.query.executor import execute
+from filestore.query.explain import rows_read
+from filestore.query.lexer import normalise
+from filestore.query.literals import parse_literal
+from filestore.query.parse import parse
+from filestore.query.point import PointSelect, point_of
+from filestore.query.statements import Statement
+from filestore.query.vectors import constant
+from filestore.result import CopyIn, Notice, Result
+from filestore.settings import Settings
+from filestore.storage.schema import TableDef
+from filestore.storage.vector import Batch, Vector
+from filestore.txn.drive import Job, Steps
+from filestore.txn.locks import LockMode
+from filestore.txn.transaction import Transaction
+from filestore.types import INT4, INT8, NUMERIC, SqlType
+
+if TYPE_CHECKING:
+    from filestore.database import Database
+
+T = TypeVar("T")
+
+# A source that reads at most this many rows runs on the thread that asks; a larger one goes to a worker.
+INLINE_ROWS = 20_000
+
+_TAGS = {"insert": "INSERT 0", "update": "UPDATE", "delete": "DELETE"}
+_LITERAL_TYPES: dict[str, SqlType | None] = {"int4": INT4, "int8": INT8, "numeric": NUMERIC, "string": None}
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A prepared statement: bound once, and bound again when the registry has changed since.
+
+    statement is None for an empty query; columns is None when no rows come back. point is its compiled form, if it has one.
+    """
+
+    text: str
+    statement: Statement | None
+    given: tuple[SqlType | None, ...] = ()
+    parameters: tuple[SqlType, ...] = ()
+    columns: tuple[p.OutputColumn, ...] | None = None
+    bound: p.Bound | None = None
+    version: int = -1
+    point: PointSelect | None = None
+
+
+class Session:
+    """See the module. `database` owns the engine; `process_id` is this session's number in cancel requests and views."""
+
+    def __init__(
+        self,
+        database: Database,
+        user: str = "postgres",
+        application_name: str = "",
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.database = database
+        self.engine = database.engine
+        self.user = user
+        self.settings = Settings()
+        for name, value in {"application_name": application_name, **(settings or {})}.items():
+            self.settings.set(name, value)
+        self.process_id = database.register(self)
+        self.cancel = Cancel()
+        self.notices: list[Notice] = []
+        self.prepared: dict[str, Prepared] = {}
+        self.cursors: dict[str, Cursor] = {}
+        self.transaction: Transaction | None = None
+        self.explicit = False
+        self.failed_block = False
+        self.last_commit = 0
+        self.started_us = time.time_ns() // 1000
+        self.statement_text = ""
+        self._waiting_since_us: int | None = None
+        self._transaction_us = 0
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        """ReadyForQuery's byte: I idle, T in a transaction block, E in a failed one."""
+        if self.failed_block:
+            return "E"
+        return "T" if self.explicit else "I"
+
+    def poll(self) -> None:
+        """Raises 57014 or 55P03 when the running statement is to stop; drivers ask while they wait."""
+        self.cancel.check()
+        since, limit_ms = self._waiting_since_us, self.settings.lock_timeout_ms
+        if since is not None and limit_ms and process.monotonic_us() - since >= limit_ms * 1000:
+            raise errors.LockNotAvailable("canceling statement due to lock timeout")
+
+    def close(self) -> None:
+        """The client is gone: rolls back what is open."""
+        with self.database.lock:
+            self._abort()
+            self.database.forget(self)
+
+    def notice(self, severity: str, sqlstate: str, message: str) -> None:
+        """Keeps a notice for the port to send."""
+        self.notices.append(Notice(severity, sqlstate, message))
+
+    def catalog(self) -> SessionCatalog:
+        """Names as this session sees them: its transaction's definitions, its search path."""
+        return SessionCatalog(self)
+
+    # --- statements --------------------------------------------------------------------------------------------------
+
+    def parse(self, text: str) -> list[Statement]:
+        """The statements of a text; none for an empty query. Raises 42601 with its position."""
+        return parse(text)
+
+    def execute(self, statement: Statement, parameters: Sequence[Vector] = ()) -> Steps[Result]:
+        """Runs one statement of a simple Query."""
+        return self._guarded(statement, self._execute(statement, parameters))
+
+    def prepare(self, text: str, types: Sequence[SqlType | None] = ()) -> Prepared:
+        """Parses and binds at most one statement without running it. Engine lock held."""
+        found = parse(text)
+        if len(found) > 1:
+            raise errors.SqlSyntaxError("cannot insert multiple commands into a prepared statement")
+        if not found:
+            return Prepared(text, None)
+        return self.prepare_statement(found[0], types)
+
+    def prepare_statement(self, statement: Statement, types: Sequence[SqlType | None] = ()) -> Prepared:
+        """Binds a parsed statement."""
+        self._admit(statement)
+        prepared = Prepared(statement.text, statement, tuple(types))
+        self._bind_prepared(prepared)
+        return prepared
+
+    def execute_prepared(self, prepared: Prepared, parameters: Sequence[Vector]) -> Steps[Result]:
+        """Runs a prepared statement with one vector of length 1 per parameter."""
+        assert prepared.statement is not None, "an empty statement is answered by the port"
+        return self._guarded(prepared.statement, self._execute_prepared(prepared, parameters))
+
+    def named(self, name: str) -> Prepared:
+        """The statement prepared under a name; 26000 when there is none."""
+        found = self.prepared.get(name)
+        if found is None:
+            raise errors.InvalidStatementName(f'prepared statement "{name}" does not exist')
+        return found
+
+    def finish(self) -> Steps[None]:
+        """Ends an implicit transaction: commits and returns once that is durable. Inside BEGIN it does nothing."""
+        if self.transaction is not None and not self.explicit:
+            yield from self._commit()
+
+    def failed(self, error: BaseException) -> None:
+        """The statement failed outside its generator (its rows could not be made or sent)."""
+        with self.database.lock:
+            self._fail()
+
+    def finish_copy(self, copy: CopyIn) -> Steps[Result]:
+        """The client has sent all of COPY's data: loads what is left and answers."""
+        return self._until_failure(copy.finish())
+
+    def abort_copy(self, copy: CopyIn) -> None:
+        """The client gave up, or its data was refused."""
+        with self.database.lock:
+            self._fail()
+
+    def _guarded(self, statement: Statement, steps: Steps[Result]) -> Steps[Result]:
+        timeout = self.settings.statement_timeout_ms
+        if timeout or self.cancel.used:
+            self.cancel = Cancel(timeout)
+        self.statement_text = statement.text
+        return self._until_failure(self._admitted(statement, steps))
+
+    def _until_failure(self, steps: Steps[T]) -> Steps[T]:
+        """Runs steps; an error ends or fails the transaction."""
+        try:
+            return (yield from steps)
+        except RecursionError:
+            self._fail()
+            raise errors.StatementTooComplex("statement is nested too deeply") from None
+        except BaseException:
+            self._fail()
+            raise
+
+    def _admitted(self, statement: Statement, steps: Steps[Result]) -> Steps[Result]:
+        self._admit(statement)
+        return (yield from steps)
+
+    def _admit(self, statement: Statement) -> None:
+        if self.failed_block and not commands.ends_transaction(statement):
+            raise errors.InFailedTransaction(
+                "current transaction is aborted, commands ignored until end of transaction block"
+            )
+
+    def _execute(self, statement: Statement, parameters: Sequence[Vector]) -> Steps[Result]:
+        if statement.utility is not None:
+            return (yield from commands.run(self, statement))
+        while True:
+            bound, values = self._bind_literals(statement, parameters)
+            if (yield from self._lock_tables(bound)):
+                return (yield from self.run(bound, values))
+
+    def _execute_prepared(self, prepared: Prepared, parameters: Sequence[Vector]) -> Steps[Result]:
+        statement = prepared.statement
+        assert statement is not None
+        if statement.utility is not None:
+            return (yield from commands.run(self, statement))
+        while True:
+            if prepared.version != self.registry_version or prepared.version < 0:
+                columns = prepared.columns
+                self._bind_prepared(prepared)
+                if prepared.columns != columns:
+                    raise errors.FeatureNotSupported("cached plan must not change result type")
+            assert prepared.bound is not None
+            if (yield from self._lock_tables(prepared.bound)):
+                return (yield from self.run(prepared.bound, parameters))
+
+    # --- binding -----------------------------------------------------------------------------------------------------
+
+    @property
+    def registry_version(self) -> int:
+        """Changes whenever a definition that this session sees may have changed; -1 while it has changed some itself."""
+        if self.transaction is not None and self.transaction.registry is not None:
+            return -1
+        return self.engine.registry.version
+
+    def _bind_prepared(self, prepared: Prepared) -> None:
+        statement = prepared.statement
+        assert statement is not None
+        if statement.utility is not None:
+            prepared.columns = commands.describe(self, statement)
+            return
+        version = self.registry_version
+        key = (prepared.text, prepared.given, self.settings.search_path, version)
+        bound = None if version < 0 else self.database.plans.get(key)
+        if bound is None:
+            bound = bind(statement, self.catalog(), prepared.given)
+            if version >= 0:
+                self.database.plans.put(key, bound)
+        prepared.bound, prepared.version = bound, version
+        prepared.parameters = bound.parameters
+        prepared.columns = bound.plan.columns or None
+        prepared.point = point_of(bound)
+
+    def _bind_literals(
+        self, statement: Statement, parameters: Sequence[Vector]
+    ) -> tuple[p.Bound, Sequence[Vector]]:
+        """Binds a statement of a simple Query by way of the plan cache, keyed by its text without its literals."""
+        version = self.registry_version
+        if version < 0 or parameters:
+            return bind(statement, self.catalog(), [v.type for v in parameters]), parameters
+        text, literals = normalise(statement.text)
+        types = tuple(_LITERAL_TYPES[kind] for kind, _ in literals)
+        key = (text, types, self.settings.search_path, version)
+        bound = self.database.plans.get(key)
+        if bound is None:
+            bound = bind(parse(text)[0] if literals else statement, self.catalog(), types)
+            self.database.plans.put(key, bound)
+        values = [
+            constant(t, parse_literal(t, text, self.settings))
+            for (_, text), t in zip(literals, bound.parameters, strict=True)
+        ]
+        return bound, values
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def run(self, bound: p.Bound, parameters: Sequence[Vector] = ()) -> Steps[Result]:
+        """Runs a bound statement, whose tables are locked, in the session's transaction."""
+        transaction = self.begin()
+        context = self.context(parameters)
+        if bound.kind == "select":
+            return Result(
+                "SELECT",
+                bound.plan.columns,
+                execute(bound.plan, context),
+                inline=self.reads_little(bound.plan),
+                counts_rows=True,
+            )
+        if transaction.read_only:
+            raise errors.ReadOnlyTransaction(f"cannot execute {bound.kind.upper()} in a read-only transaction")
+        write = dml.WriteContext(self.engine, transaction, context, lambda plan: self.run_source(plan, context))
+        written = yield from self.lock_waits(_write(bound.plan, write))
+        columns = bound.plan.columns or None
+        return Result(f"{_TAGS[bound.kind]} {written.count}", columns, iter(written.returned))
+
+    def run_source(self, source: p.Plan, context: ExecutionContext) -> Steps[list[Batch]]:
+        """All batches of a plan; a plan that reads much runs on a worker, without the engine lock."""
+        if self.reads_little(source):
+            return list(execute(source, context))
+        job = Job(self.database.workers, lambda: list(execute(source, context)))
+        yield job
+        return job.value()
+
+    def reads_little(self, plan: p.Plan) -> bool:
+        """Whether running the plan is short enough for the event loop."""
+        return rows_read(plan, lambda t: self.engine.table(t).live_rows) <= INLINE_ROWS
+
+    def visible_rows(self, definition: TableDef) -> Iterator[Batch]:
+        """All columns of all rows that a new statement sees."""
+        columns = tuple(p.OutputColumn(c.name, c.type, definition.oid, i + 1) for i, c in enumerate(definition.columns))
+        return execute(p.Scan(columns, definition, tuple(range(len(columns)))), self.context())
+
+    def context(self, parameters: Sequence[Vector] = ()) -> ExecutionContext:
+        """The execution context of one statement; takes its snapshot."""
+        catalog = self.catalog()
+        return ExecutionContext(
+            snapshot=self.engine.transactions.statement_snapshot(self.begin()),
+            table=self.engine.table,
+            index=self.engine.key,
+            system_table=catalog.system_table,
+            session_function=catalog.session_function,
+            parameters=tuple(parameters),
+            settings=self.settings,
+            cancel=self.cancel,
+            pool=self.database.pool,
+            statement_us=time.time_ns() // 1000,
+            transaction_us=self._transaction_us,
+            compile=self.database.options.compile,
+        )
+
+    # --- locks -------------------------------------------------------------------------------------------------------
+
+    def lock_table(self, definition: TableDef, mode: LockMode) -> Steps[None]:
+        """Locks a table until the transaction ends, waiting for it."""
+        locks = self.engine.transactions.locks
+        yield from self.lock_waits(locks.acquire(self.begin(), definition.oid, mode))
+
+    def _lock_tables(self, bound: p.Bound) -> Steps[bool]:
+        """Locks what a statement reads and writes. False when a definition changed during a wait: bind again."""
+        if not bound.tables:
+            return True
+        transaction, locks = self.begin(), self.engine.transactions.locks
+        written = bound.plan.table.oid if isinstance(bound.plan, p.Insert | p.Update | p.Delete) else 0
+        waited = False
+        for table in bound.tables:
+            mode = LockMode.ROW_EXCLUSIVE if table.oid == written else LockMode.ACCESS_SHARE
+            if not locks.try_acquire(transaction, table.oid, mode):
+                waited = True
+                yield from self.lock_table(table, mode)
+        registry = self.catalog().registry
+        return not waited or all(registry.by_oid(t.oid) == t for t in bound.tables)
+
+    def lock_waits(self, steps: Steps[T]) -> Steps[T]:
+        """Forwards steps and keeps the time since which they wait, for lock_timeout."""
+        self._waiting_since_us = process.monotonic_us()
+        try:
+            return (yield from steps)
+        finally:
+            self._waiting_since_us = None
+
+    # --- transactions ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> Transaction:
+        """The open transaction; starts an implicit one when there is none."""
+        if self.transaction is None:
+            self._transaction_us = time.time_ns() // 1000
+            self.transaction = self.engine.begin(
+                self.settings.get("transaction_isolation"),
+                self.settings.get("transaction_read_only") == "on",
+                self.last_commit,
+            )
+            self.transaction.synchronous = self.settings.synchronous_commit
+        return self.transaction
+
+    def commit_block(self) -> Steps[str]:
+        """COMMIT: ends the block; returns the tag, ROLLBACK when the block had failed."""
+        failed, self.failed_block, self.explicit = self.failed_block, False, False
+        if failed:
+            self._abort()
+            return "ROLLBACK"
+        if self.transaction is not None:
+            yield from self._commit()
+        return "COMMIT"
+
+    def rollback_block(self) -> None:
+        """ROLLBACK: ends the block and undoes it."""
+        self.failed_block = self.explicit = False
+        self._abort()
+
+    def close_cursors(self) -> None:
+        """Closes every open cursor."""
+        self.cursors.clear()
+
+    def _commit(self) -> Steps[None]:
+        transaction, self.transaction = self.transaction, None
+        assert transaction is not None
+        self.close_cursors()
+        try:
+            durable = self.engine.commit(transaction)
+        except BaseException:
+            self.engine.abort(transaction)
+            self.settings.end_transaction(committed=False)
+            raise
+        self.last_commit = max(self.last_commit, transaction.timestamp)
+        self.settings.end_transaction(committed=True)
+        if not durable.done:
+            yield durable
+        if durable.error is not None:
+            raise durable.error
+
+    def _abort(self) -> None:
+        transaction, self.transaction = self.transaction, None
+        self.close_cursors()
+        if transaction is not None:
+            self.engine.abort(transaction)
+            self.settings.end_transaction(committed=False)
+
+    def _fail(self) -> None:
+        self._abort()
+        if self.explicit:
+            self.failed_block = True
+
+
+def _write(plan: p.Plan, ctx: dml.WriteContext) -> Steps[dml.Written]:
+    match plan:
+        case p.Insert():
+            return dml.run_insert(plan, ctx)
+        case p.Update():
+            return dml.run_update(plan, ctx)
+        case p.Delete():
+            return dml.run_delete(plan, ctx)
+        case _:
+            raise errors.InternalError(f"no way to run {type(plan).__name__}")
