@@ -1,20 +1,20 @@
 """The log: committed groups in order, made durable in batches. One shard of the design's log interface.
 
-Idea: `append` copies a group into the open batch and returns its end LSN; whoever needs it durable takes a `Wait` from
-`when_durable`. One flush takes everything pending, writes it with one write and one fdatasync, and then finishes all
-waits that it covered: commits group themselves under load.
+Idea: `append` copies a group into the open batch and returns its end LSN; whoever needs it durable takes a `Wait`
+from `when_durable`. One flush takes everything pending, writes it with one write and one fdatasync, and then
+finishes all waits that it covered: commits group themselves under load.
 
 Invariants:
 - LSN = position in the log. Bytes at or above `durable_lsn` may be lost, bytes below never (RELIABILITY R6);
 - one flush at a time, in LSN order; a block is written once (R3);
 - a failed write or sync is final: `failed` is set, every pending and later wait gets StorageFailed (R31). Nothing is
   retried, since nobody knows what reached the disk (R33);
-- running out of disk is refused before anything is accepted: `reserve`, or `append` itself, raises DiskFull; the space
-  for everything accepted is there already, zero-written (R34). One spare file is left for `last_resort`.
+- running out of disk is refused before anything is accepted: `reserve`, or `append` itself, raises DiskFull; the
+  space for everything accepted is there already, zero-written (R34). One spare file is left for `last_resort`.
 
-Thread rule: `append` and `reserve` under the engine lock; everything else from any thread. Without `threaded` no thread
-is started and `when_durable` flushes inline: the order of writes is then the same in every run.
-It does not do: deciding when to checkpoint (see `bytes_since`), compression, encryption (a key id has its place).
+Thread rule: `append` and `reserve` under the engine lock; everything else from any thread. Without `threaded` no
+thread is started and `when_durable` flushes inline: the order of writes is then the same in every run. It does not
+do: deciding when to checkpoint (see `bytes_since`), compression, encryption (a key id has its place).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from filestore.hal.memory import aligned_buffer
 from filestore.storage import crash_points
 from filestore.storage.layout import BLOCK, Bytes, round_up
 from filestore.storage.log_batch import FRAGMENT_BYTES, HEADER_BYTES, pack_fragment, seal
-from filestore.storage.log_files import LogFiles
+from filestore.storage.log_files import LogFileHeader, LogFiles
 from filestore.storage.log_reader import LogReader
 from filestore.storage.log_record import LogGroup, Part
 from filestore.storage.wait import Wait, finished
@@ -72,15 +72,16 @@ class Log:
         file: File,
         *,
         epoch: int,
+        end_lsn: int,
         previous_hash: int,
         batch_bytes: int = BATCH_BYTES,
         threaded: bool = True,
     ) -> None:
-        """`file` is the empty log file that `files.live` ends with."""
+        """`file` is the one that `files.live` ends with, its batches durable up to `end_lsn`."""
         header = files.live[-1]
         self.files = files
         self.epoch = epoch
-        self.durable_lsn = header.first_lsn
+        self.durable_lsn = end_lsn
         self.failed: StorageFailed | None = None
         self.flushes = 0
         self.flushed_groups = 0
@@ -95,7 +96,7 @@ class Log:
         self._buffers: list[Bytes] = []
         self._plan_end = header.end_lsn  # where the file of the open batch ends, be it named already or not
         self._full: list[_Batch] = []
-        self._open = self._new_batch(header.first_lsn)
+        self._open = self._new_batch(end_lsn)
         self._waits: list[tuple[int, Wait]] = []
         self._subscribers: list[Callable[[int], None]] = []
         self._holds: dict[str, int] = {}
@@ -151,8 +152,8 @@ class Log:
     def reserve(self, nbytes: int, *, last_resort: bool = False) -> None:
         """Makes sure that a group of `nbytes` can be appended and flushed without asking the filesystem for space.
 
-        A commit calls it before it changes anything. Raises DiskFull; then nothing has happened. `last_resort` may use
-        the spare file that is otherwise kept, so that deletes and checkpoints still work on a full disk.
+        A commit calls it before it changes anything. Raises DiskFull; then nothing has happened. `last_resort` may
+        use the spare file that is otherwise kept, so that deletes and checkpoints still work on a full disk.
         """
         needed = self._worst(nbytes)
         while True:
@@ -268,7 +269,7 @@ class Log:
         try:
             if self.failed is None:
                 self.flush()
-                if self.durable_lsn > self._header.first_lsn:
+                if self.flushes:
                     # Without it, damage to the last acknowledged batch would look like a torn tail.
                     with self._flushing:
                         self._flush_batches(self._take(empty=True))
@@ -436,3 +437,33 @@ class Log:
             except StorageFailed as error:
                 LOG.error("log stopped: %s", error.message)
                 return
+
+
+def open_log(
+    files: LogFiles, reader: LogReader, *, epoch: int, batch_bytes: int = BATCH_BYTES, threaded: bool = True
+) -> Log:
+    """Begins epoch `epoch` where durability is proven, and opens the log for appends.
+
+    The tail behind that place is written again, batch for batch at the same LSNs, into the new file, before the
+    file has its name; so nothing is built on a write of which nobody knows whether it will stay (RELIABILITY R8,
+    R33).
+    """
+    end, hash_ = reader.proven_lsn, reader.proven_hash
+
+    def fill(header: LogFileHeader) -> list[tuple[int, Bytes]]:
+        nonlocal end, hash_
+        writes = []
+        for old in reader.tail:
+            data = aligned_buffer(round_up(old.used))
+            data[: old.used] = old.data[: old.used]
+            data[old.used :] = 0
+            payload = old.used - HEADER_BYTES
+            hash_ = seal(data, old.lsn, epoch, payload, old.groups, hash_, header.first_lsn, header.seed)
+            writes.append((header.offset(old.lsn), data))
+            end = old.lsn + data.size
+        return writes
+
+    file = files.start(epoch, reader.proven_lsn, reader.proven_hash, fill)
+    return Log(
+        files, file, epoch=epoch, end_lsn=end, previous_hash=hash_, batch_bytes=batch_bytes, threaded=threaded
+    )

@@ -3,12 +3,12 @@
     batch = BATCH_HEADER | fragments | zeros up to a multiple of 4096
     fragment = FRAGMENT_HEADER | bytes of one group, padded to 8
 
-A group that does not fit is cut into fragments over several batches, flagged FIRST and LAST; it counts only when all of
-them are there. A batch is written once and its blocks never again (RELIABILITY R3).
+A group that does not fit is cut into fragments over several batches, flagged FIRST and LAST; it counts only when
+all of them are there. A batch is written once and its blocks never again (RELIABILITY R3).
 
-Validity rule: a batch is valid at LSN x of a log file iff header crc, magic, lsn = x, the file's epoch, previous_hash =
-hash of the batch before, length and payload inside the file, and xxh3_64 over every byte (hash and header_crc as zero),
-seeded by the file's seed and x, all agree. Padding and reserved bytes are zero by the hash.
+Validity rule: a batch is valid at LSN x of a log file iff header crc, magic, lsn = x, the file's epoch,
+previous_hash = hash of the batch before, length and payload inside the file, and xxh3_64 over every byte (hash and
+header_crc as zero), seeded by the file's seed and x, all agree. Padding and reserved bytes are zero by the hash.
 """
 
 from __future__ import annotations
@@ -117,6 +117,11 @@ class Fragment:
     length: int
     first: bool
     last: bool
+
+
+def end_of(piece: Fragment) -> int:
+    """Offset behind a fragment and its padding, from the start of its batch."""
+    return piece.data_offset + (piece.length + 7 & ~7)
 
 
 def fragments(window: Bytes, payload: int) -> list[Fragment] | None:

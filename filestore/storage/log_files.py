@@ -7,7 +7,8 @@
 Invariants:
 - a file has its final name only after its header is durable, so an invalid header under a final name is damage;
 - a file is overwritten only while it is called spare or prepare, and that name is durable;
-- each use of a file draws a new salt, which seeds the hash of its batches: old batches never validate (RELIABILITY R5);
+- each use of a file draws a new salt, which seeds the hash of its batches: old batches never validate (RELIABILITY
+  R5);
 - a successor's header names the LSN and the hash where the file before it ended. Whatever lies behind that LSN in the
   older file is not the log, whether it validates or not: no torn tail comes back to life (R8).
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import google_crc32c
@@ -51,6 +52,7 @@ SPARE: Final = "spare."
 PREPARE: Final = "prepare."
 
 Random = Callable[[int], bytes]
+Writes = list[tuple[int, Bytes]]
 
 
 @dataclass(frozen=True)
@@ -216,10 +218,13 @@ class LogFiles:
         with self._guard:
             self._spares.append(final)
 
-    def start(self, epoch: int, first_lsn: int, previous_hash: int) -> File:
+    def start(
+        self, epoch: int, first_lsn: int, previous_hash: int, fill: Callable[[LogFileHeader], Writes] | None = None
+    ) -> File:
         """Turns a spare (made now if there is none) into the log file that begins at `first_lsn`; durable on return.
 
-        A file of that name is replaced: at recovery, when it held no valid batch.
+        `fill` gives the writes of batches that the file holds from the start. A file of that name is replaced: at
+        recovery, when none of its batches is proven to be durable.
         """
         if not self._spares:
             self.make_spare()
@@ -228,9 +233,16 @@ class LogFiles:
         number = self.live[-1].file_number + 1 if self.live else 1
         salt = int.from_bytes(self._random(8), "little")
         header = LogFileHeader(self.uuid, epoch, salt, first_lsn, self.file_bytes, number, previous_hash)
+        writes = fill(header) if fill is not None else []
+        end = max((offset + data.size for offset, data in writes), default=0)
+        if end > header.file_bytes:
+            # The store was opened with a smaller file size than the one that the tail was written in.
+            header = replace(header, file_bytes=end)
         file = self.fs.open(path)
         try:
-            file.write_at(0, header.encode())
+            if end > self.file_bytes:
+                file.allocate(end)
+            file.write_many([(0, header.encode()), *writes])
             file.sync()
         finally:
             file.close()

@@ -1,29 +1,61 @@
 """Reading the log back: which batches are valid, which groups are whole, and where the log ends.
 
-Idea: batches are read file by file along their chain of hashes. The first invalid one ends the log, if nothing proves
-that the log went on: that is the torn tail of a crash, a normal case. It is damage, and refused by name, when anything
-shows that the position was durable once (RELIABILITY R7):
+Idea: batches are read file by file along their chain of hashes. The first invalid one ends the log, if nothing
+proves that the log went on: that is the torn tail of a crash, a normal case. It is damage, and refused by name,
+when anything shows that the position was durable once (RELIABILITY R7):
 - a later log file exists (its header is written only after everything before it is durable);
 - a valid batch beyond it says so in `durable_lsn` (one flush may leave several batches in flight, in any order, so a
   valid later batch alone proves nothing);
 - the manifest's redo LSN, or the caller's limit, lies beyond it.
 
-After the iterator is exhausted, `end_lsn`, `previous_hash`, `epoch` and `headers` say where a new epoch begins.
-It writes nothing, so a crash while reading changes nothing.
+What was read is not yet durable: a killed process leaves writes in flight, and after a failed sync nobody knows
+(R32). So `proven_lsn` says up to where durability is proven by something newer, and `tail` holds the batches behind
+it, which the next epoch writes again to a new place (R33) instead of believing them. All of this is known when the
+iterator is exhausted. It writes nothing, so a crash while reading changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from filestore.errors import DataCorrupted
 from filestore.hal import FileSystem
 from filestore.storage.layout import BLOCK, Bytes
-from filestore.storage.log_batch import BatchInfo, candidates, decode, fragments, previous_hash_of
+from filestore.storage.log_batch import (
+    HEADER_BYTES,
+    BatchInfo,
+    Fragment,
+    candidates,
+    decode,
+    end_of,
+    fragments,
+    previous_hash_of,
+)
 from filestore.storage.log_files import LogFileHeader, list_log_files, read_header
 from filestore.storage.log_record import LogGroup, decode_group
+
+
+@dataclass(frozen=True, slots=True)
+class TailBatch:
+    """A valid batch whose durability is not proven. `used`: header and fragments, cut behind the last whole group."""
+
+    lsn: int
+    data: Bytes
+    used: int
+    groups: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A batch of the last file: where its last group ends (0 = none does), and the hash of the batch before it."""
+
+    batch: BatchInfo
+    data: Bytes
+    last_end: int
+    previous_hash: int
 
 
 class LogReader:
@@ -46,8 +78,13 @@ class LogReader:
         self.previous_hash = 0
         self.epoch = 0
         self.batches = 0
+        self.proven_lsn = from_lsn
+        self.proven_hash = 0
+        self.tail: list[TailBatch] = []
+        self._seen: list[_Seen] = []
         self._partial: list[Bytes] | None = None
         self._partial_lsn = 0
+        self._partial_epoch = 0
         self._begun = False  # a group's first fragment was seen; before that, pieces of an older group are skipped
 
     def __iter__(self) -> Iterator[LogGroup]:
@@ -63,6 +100,7 @@ class LogReader:
             yield from self._read_file(header, following)
             if self._limit is not None and self.end_lsn >= self._limit:
                 return
+        self._divide()
 
     def _find_files(self) -> None:
         found = list_log_files(self._fs)
@@ -83,8 +121,6 @@ class LogReader:
             raise DataCorrupted(f"file {header.path} does not continue the log, which ends at LSN {self.end_lsn}")
         if header.previous_hash != self.previous_hash:
             raise DataCorrupted(f"file {header.path} is damaged at offset 0: it does not continue file {older.path}")
-        if header.epoch > older.epoch:
-            self._partial = None  # its last fragments were lost in the crash that ended the older epoch
 
     def _read_file(self, header: LogFileHeader, following: LogFileHeader | None) -> Iterator[LogGroup]:
         stop = header.end_lsn if following is None else following.first_lsn
@@ -105,8 +141,14 @@ class LogReader:
             if batch is None or previous_hash_of(window) != self.previous_hash:
                 self._check_tail(header, window, seed, known=0 if following is None else following.first_lsn)
                 return
-            yield from self._groups(header, window, batch)
+            pieces = fragments(window, batch.payload)
+            if pieces is None:
+                raise self._damage(header, batch.lsn, "fragments do not fill the batch")
+            yield from self._groups(header, window, batch, pieces)
             self.batches += 1
+            if following is None:
+                last_end = max((end_of(piece) for piece in pieces if piece.last), default=0)
+                self._seen.append(_Seen(batch, window[: batch.length], last_end, self.previous_hash))
             self.previous_hash = batch.hash
             self.end_lsn = batch.end_lsn
 
@@ -122,15 +164,30 @@ class LogReader:
                 header, self.end_lsn, f"the batch at LSN {self.end_lsn} is not valid, but LSN {durable} was durable"
             )
 
-    def _groups(self, header: LogFileHeader, window: Bytes, batch: BatchInfo) -> Iterator[LogGroup]:
-        pieces = fragments(window, batch.payload)
-        if pieces is None:
-            raise self._damage(header, batch.lsn, "fragments do not fill the batch")
+    def _divide(self) -> None:
+        """Sets apart what is proven to be durable from the tail that has to be written again."""
+        if not self.headers:
+            return
+        first = self.headers[-1]
+        proven = max([self._from_lsn, first.first_lsn, *(seen.batch.durable_lsn for seen in self._seen)])
+        unproven = [seen for seen in self._seen if seen.batch.lsn >= proven]
+        whole = max((i + 1 for i, seen in enumerate(unproven) if seen.last_end), default=0)
+        self.proven_lsn = unproven[0].batch.lsn if unproven else self.end_lsn
+        self.proven_hash = unproven[0].previous_hash if unproven else self.previous_hash
+        for i, seen in enumerate(unproven[:whole]):
+            used = seen.last_end if i + 1 == whole else HEADER_BYTES + seen.batch.payload
+            self.tail.append(TailBatch(seen.batch.lsn, seen.data, used, seen.batch.groups))
+
+    def _groups(
+        self, header: LogFileHeader, window: Bytes, batch: BatchInfo, pieces: list[Fragment]
+    ) -> Iterator[LogGroup]:
         for piece in pieces:
             if piece.first:
-                if self._partial is not None:
+                # A group whose last fragments were lost in the crash that ended an older epoch is no group.
+                if self._partial is not None and self._partial_epoch == header.epoch:
                     raise self._damage(header, batch.lsn + piece.offset, "a group begins inside another")
                 self._partial, self._partial_lsn, self._begun = [], batch.lsn + piece.offset, True
+                self._partial_epoch = header.epoch
             elif self._partial is None:
                 if self._begun:
                     raise self._damage(header, batch.lsn + piece.offset, "a group has no beginning")
@@ -140,11 +197,10 @@ class LogReader:
                 parts, self._partial = self._partial, None
                 if self._partial_lsn >= self._from_lsn:
                     data = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                    end = batch.lsn + piece.data_offset + (piece.length + 7 & ~7)
-                    yield decode_group(data, self._partial_lsn, end)
+                    yield decode_group(data, self._partial_lsn, batch.lsn + end_of(piece))
 
     def _damage(self, header: LogFileHeader, lsn: int, problem: str) -> DataCorrupted:
         return DataCorrupted(
             f"file {header.path} is damaged at offset {header.offset(lsn)}: {problem}",
-            hint="Restore a backup; the log behind this place holds acknowledged commits and is not cut off silently.",
+            hint="Restore a backup: acknowledged commits may lie behind this place, so nothing is cut off.",
         )

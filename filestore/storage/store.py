@@ -30,7 +30,7 @@ from filestore.storage import crash_points, verify
 from filestore.storage import manifest as manifests
 from filestore.storage.arena import Arena
 from filestore.storage.layout import LOG_DIR, MANIFEST_FILE, MANIFEST_TEMP, PAGES_DIR, TABLES_DIR
-from filestore.storage.log import BATCH_BYTES, Log
+from filestore.storage.log import BATCH_BYTES, Log, open_log
 from filestore.storage.log_files import LogFiles, Random, list_log_files
 from filestore.storage.log_reader import LogReader
 from filestore.storage.log_record import LogGroup
@@ -190,7 +190,7 @@ class Store:
         crash_points.reach("recovery:read")
 
     def finish_recovery(self) -> None:
-        """Begins a new epoch behind the last valid batch, removes leftovers, and opens the log for appends.
+        """Begins a new epoch of the log, which rewrites its unproven tail; removes leftovers; opens for appends.
 
         `recover` must have been exhausted. A crash at any point leaves a directory that recovers to the same groups.
         """
@@ -199,14 +199,13 @@ class Store:
             raise InternalError("finish_recovery comes after recover has been exhausted")
         if self.read_only:
             return
-        if reader.headers:
-            # After a kill, what was read of the tail may still be on its way to the disk; soon it must not be lost.
-            _sync_file(self.fs, reader.headers[-1].path)
         epoch = max(reader.epoch, self._manifest.epoch) + 1
         files = LogFiles(self.fs, self.uuid, self.options.log_file_bytes, self.options.random)
         files.adopt_spares()
         files.live = list(reader.headers)
-        file = files.start(epoch, reader.end_lsn, reader.previous_hash)
+        log = open_log(
+            files, reader, epoch=epoch, batch_bytes=self.options.batch_bytes, threaded=self.options.threaded
+        )
         crash_points.reach("recovery:file_made")
         try:
             self._switch(self._manifest.next(epoch=epoch))
@@ -216,14 +215,7 @@ class Store:
         crash_points.reach("recovery:epoch_switched")
         self._remove_leftovers(files)
         crash_points.reach("recovery:cleaned")
-        self._log = Log(
-            files,
-            file,
-            epoch=epoch,
-            previous_hash=reader.previous_hash,
-            batch_bytes=self.options.batch_bytes,
-            threaded=self.options.threaded,
-        )
+        self._log = log
         try:
             self._log.reserve(0)
         except DiskFull as error:
@@ -394,14 +386,6 @@ def _initialise(fs: FileSystem, options: StoreOptions) -> None:
     fs.sync_dir("")
     manifests.switch(fs, Manifest(uuid=options.random(16)), 0)
     crash_points.reach("store:initialised")
-
-
-def _sync_file(fs: FileSystem, path: str) -> None:
-    file = fs.open(path)
-    try:
-        file.sync()
-    finally:
-        file.close()
 
 
 def _table_directory(name: str) -> str:

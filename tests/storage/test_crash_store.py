@@ -90,7 +90,7 @@ def check_image(image: SimulatedDisk, trace: Trace, rng: random.Random, nested: 
     final.close()
 
 
-@pytest.mark.parametrize(("steps", "states"), [(25, 1000), (80, 1000)])
+@pytest.mark.parametrize(("steps", "states"), [(50, 1000), (150, 1000)])
 def test_every_crash_recovers_what_was_acknowledged(seed: int, steps: int, states: int) -> None:
     rng = random.Random(seed)
     report = harness.enumerate_crashes(
