@@ -1,0 +1,134 @@
+"""Names: folding, quoting, type names, suggestions, and what PostgreSQL calls an output column."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from filestore import errors
+from filestore.types import (
+    BY_NAME,
+    FLOAT4,
+    FLOAT8,
+    MAX_NUMERIC_PRECISION,
+    Kind,
+    SqlType,
+    bpchar,
+    numeric,
+    varchar,
+)
+
+MAX_NAME_BYTES: Final = 63
+
+MARK: Final = "\x1f"
+"""Put behind the name of a called function before sqlglot parses it, so that it makes no node of its own of it."""
+
+_ASCII_FOLD: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
+_PLAIN_NAME: Final = re.compile(r"[a-z_][a-z0-9_$]*\Z")
+
+
+def fold(name: str) -> str:
+    """An unquoted name as PostgreSQL stores it: ASCII lower case, at most 63 bytes."""
+    return shorten(name.translate(_ASCII_FOLD))
+
+
+def shorten(name: str) -> str:
+    if len(name) <= MAX_NAME_BYTES // 4:
+        return name
+    return name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+
+
+def unquote(source: str) -> str:
+    """The name that a source token stands for, quoted or not."""
+    if source.startswith('"'):
+        return shorten(source[1:-1].replace('""', '"'))
+    return fold(source)
+
+
+def quote(name: str) -> str:
+    """The name as it can be written in SQL."""
+    return name if _PLAIN_NAME.match(name) else '"' + name.replace('"', '""') + '"'
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like `name`, None when none is close."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+# --- types ----------------------------------------------------------------------------------------------------------------------
+
+UNBUILT_TYPES: Final = frozenset(
+    {
+        "json", "jsonb", "xml", "money", "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "bit varying", "point", "line", "lseg",
+        "box", "path", "polygon", "circle", "tsvector", "tsquery", "timetz", "time with time zone", "int4range", "int8range", "numrange",
+        "tsrange", "tstzrange", "daterange", "serial", "bigserial", "smallserial", "serial4", "serial8", "serial2", "regproc",
+        "regnamespace", "regoper", "regoperator", "regprocedure", "regrole", "regcollation", "regconfig", "regdictionary", "xid", "xid8",
+        "cid", "tid", "pg_lsn", "int2vector", "oidvector", "record", "cstring", "hstore", "aclitem", "jsonpath", "pg_node_tree",
+    }
+)  # fmt: skip
+_WORDS_WITH_PRECISION: Final = ("timestamp", "time", "interval")
+
+
+def resolve_type(words: str, modifiers: tuple[int, ...], position: int | None, array: bool = False) -> SqlType:
+    """The type of a lower-case name such as `character varying` with its modifiers.
+
+    Errors: 42704 for an unknown name, 0A000 for a type that is not built, 22023 for modifiers out of bounds, 42601 for too many.
+    """
+    name = words.removeprefix("pg_catalog.")
+    if array:
+        raise errors.FeatureNotSupported(f"array types are not supported: {name}[]", position=position)
+    if name == "float" and modifiers:
+        return _float(modifiers[0])
+    if name in UNBUILT_TYPES:
+        raise errors.FeatureNotSupported(f"type {name} is not supported", hint=_type_hint(name), position=position)
+    kind = BY_NAME.get(name)
+    if kind is None:
+        raise errors.UndefinedObject(f'type "{name}" does not exist', position=position)
+    if kind is Kind.NUMERIC and modifiers:
+        if len(modifiers) > 2:
+            raise errors.InvalidParameterValue("invalid NUMERIC type modifier", position=position)
+        if not 1 <= modifiers[0] <= MAX_NUMERIC_PRECISION:
+            raise errors.InvalidParameterValue(
+                f"NUMERIC precision {modifiers[0]} must be between 1 and {MAX_NUMERIC_PRECISION}", position=position
+            )
+        return numeric(*modifiers)
+    if kind is Kind.VARCHAR and modifiers:
+        return varchar(modifiers[0])
+    if kind is Kind.BPCHAR and name != "bpchar":
+        return bpchar(modifiers[0] if modifiers else 1)
+    if modifiers:
+        return _with_precision(kind, name, modifiers, position)
+    return SqlType(kind)
+
+
+def _float(digits: int) -> SqlType:
+    if digits < 1:
+        raise errors.InvalidParameterValue("precision for type float must be at least 1 bit")
+    if digits > 53:
+        raise errors.InvalidParameterValue("precision for type float must be less than 54 bits")
+    return FLOAT4 if digits <= 24 else FLOAT8
+
+
+def _with_precision(kind: Kind, name: str, modifiers: tuple[int, ...], position: int | None) -> SqlType:
+    if name.startswith(_WORDS_WITH_PRECISION):
+        if modifiers == (6,):  # what every value has
+            return SqlType(kind)
+        raise errors.FeatureNotSupported(
+            f"{name}({modifiers[0]}) is not supported", hint="Leave the precision out: values keep microseconds.", position=position
+        )
+    if kind is Kind.BPCHAR:
+        return bpchar(modifiers[0])
+    raise errors.SqlSyntaxError(f'type modifier is not allowed for type "{name}"', position=position)
+
+
+def _type_hint(name: str) -> str | None:
+    if "serial" in name:
+        return "Use an integer type and give the values."
+    if name in ("json", "jsonb", "xml"):
+        return "Use text."
+    if name.startswith("timetz") or name == "time with time zone":
+        return "Use time, or timestamp with time zone."
+    return None

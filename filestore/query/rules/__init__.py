@@ -1,0 +1,1 @@
+"""Rewriting rules: one file each, `Plan -> Plan`, listed in order in `optimize.RULES`."""
