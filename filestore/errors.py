@@ -343,6 +343,10 @@ class IndeterminateDatatype(Error):
     sqlstate = "42P18"
 
 
+class InvalidParameterName(Error):
+    sqlstate = "42602"
+
+
 class NameTooLong(Error):
     sqlstate = "42622"
 
@@ -378,6 +382,12 @@ class ObjectInUse(Error):
 
 class DirectoryInUse(ObjectInUse):
     """Another process has the store's directory open."""
+
+
+class CannotChangeNow(Error):
+    """A setting that only another context may change."""
+
+    sqlstate = "55P02"
 
 
 class LockNotAvailable(Error):
