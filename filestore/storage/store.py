@@ -231,6 +231,7 @@ class Store:
         """
         with self._checkpointing:
             log = self.log
+            self._check()
             crash_points.reach("checkpoint:begun")
             try:
                 log.when_durable(image.redo_lsn).result()
@@ -267,6 +268,7 @@ class Store:
         Any thread. Raises DiskFull (nothing is left), StorageFailed (final).
         """
         directory = _table_directory(name)
+        self._check()
         try:
             with self._sealing:
                 if not self.fs.exists(directory):
@@ -321,6 +323,11 @@ class Store:
 
     def _switch(self, manifest: Manifest) -> None:
         self._manifest = manifests.switch(self.fs, manifest, self._manifest.crc)
+
+    def _check(self) -> None:
+        failed = self.failed
+        if failed is not None:
+            raise StorageFailed(failed.message, detail=failed.detail, hint=failed.hint)
 
     def _fail(self, error: StorageFailed) -> None:
         if self._failed is None:

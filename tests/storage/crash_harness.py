@@ -3,9 +3,9 @@
     trace = Trace(disk); ... trace.submitted(key) before the append, trace.acknowledged(key) after the answer ...
     report = enumerate_crashes(run, check, seed=seed, states=1500)
 
-`run(disk)` does the work and returns its `Trace`. `check(image, trace)` recovers `image`, compares with its model between
-`trace.required(image.crash_op)` and `trace.allowed(image.crash_op)`, and raises AssertionError. A failure names seed and
-state; `replay(run, check, description)` builds that one state again.
+`run(disk)` does the work and returns its `Trace`. `check(image, trace)` recovers `image`, compares with its model
+between `trace.required(image.crash_op)` and `trace.allowed(image.crash_op)`, and raises AssertionError. A failure
+names seed and state; `replay(run, check, description)` builds that one state again.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def enumerate_crashes(
     disk: SimulatedDisk | None = None,
     seconds: float = 600.0,
 ) -> Report:
-    """Checks at most `states` crash states of one run, `per_op` at each of its operations, in an order drawn from `seed`.
+    """Checks at most `states` crash states of one run, `per_op` at each operation, in an order drawn from `seed`.
 
     `disk`: where the run begins, a new disk by default. Stops when `seconds` are over.
     """

@@ -1,7 +1,8 @@
 """A tiny engine over a `Store` with a model: numbered transactions that write to an arena and attach sealed files.
 
-Transaction t (1, 2, ...) sets element t % ELEMENTS of one arena to t, and its group carries a payload that t determines.
-So the state after n transactions is a function of n, and a recovered store is right iff it equals that of one n.
+Transaction t (1, 2, ...) sets element t % ELEMENTS of one arena to t, and its group carries a payload that t
+determines. So the state after n transactions is a function of n, and a recovered store is right iff it equals that
+of one n.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Engine:
 
     @classmethod
     def open(cls, fs: FileSystem, opts: StoreOptions | None = None, *, finish: bool = True) -> Engine:
-        """Opens, replays and checks every group against the model; asserts what it finds is one prefix of the history."""
+        """Opens, replays and checks every group against the model: what is found is a prefix of the history."""
         store = Store.open(fs, opts or options())
         try:
             count = store.metadata.get("count", 0)
@@ -87,11 +88,11 @@ class Engine:
         self.vector()[place(t)] = t
         self.store.arena("elements", ARENA_BYTES).mark(place(t) * 8, place(t) * 8 + 8)
 
-    def append(self) -> int:
+    def append(self, *, last_resort: bool = False) -> int:
         """Commits one transaction in memory; returns its end LSN."""
         t = self.count + 1
         parts = encode_group(t * 10, t, [encode_record(RecordKind.NOTE, 7, payload(t))])
-        self.store.log.reserve(sum(map(len, parts)))
+        self.store.log.reserve(sum(map(len, parts)), last_resort=last_resort)
         lsn = self.store.log.append(parts)
         self.count = t
         self.apply(t)

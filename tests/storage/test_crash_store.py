@@ -1,34 +1,21 @@
 """Power cuts at every operation of the store's life, in every way the disk model knows; recovery of recovery too.
 
-Goal: after any crash the store holds exactly the acknowledged transactions plus possibly a prefix of those in flight, its
-verifier is silent, it recovers to the same again, and it takes new work. Oracle: `store_model`.
+Goal: after any crash the store holds exactly the acknowledged transactions plus possibly a prefix of those in
+flight, its verifier is silent, it recovers to the same again, and it takes new work. Oracle: `store_model`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import random
-import sys
-from pathlib import Path
 
+import crash_harness as harness
 import pytest
+import store_model as model
+from crash_harness import Trace
+from store_model import Engine
 
 from filestore.hal import SimulatedDisk
 from filestore.storage import crash_points
-
-
-def _load(name: str):
-    """A module beside this file: tests are imported by path, not as a package."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-harness = _load("crash_harness")
-model = _load("store_model")
-Engine, Trace = model.Engine, harness.Trace
 
 
 def workload(seed: int, steps: int):
@@ -76,7 +63,7 @@ def check_image(image: SimulatedDisk, trace: Trace, rng: random.Random, nested: 
         point = rng.randrange(image.op_count + 1)
         for again in image.crash_states(rng.randrange(1 << 30), start=point, stop=point, per_op=2):
             engine = Engine.open(again, model.options(7))
-            assert engine.count == count, f"{engine.count} after a crash in recovery, {count} before: {again.description}"
+            assert engine.count == count, f"{engine.count} after a crash in recovery: {again.description}"
             engine.close()
     engine = Engine.open(image, model.options(5))
     assert engine.count == count, "recovering twice gives something else"
@@ -199,7 +186,7 @@ def test_kill_at_a_named_point_then_power_cuts(point: str) -> None:
         return trace
 
     def check(image: SimulatedDisk, trace: Trace) -> None:
-        # Keys at the start of the trace were acknowledged by the killed process, before its successor's first operation.
+        # Keys at the start of the trace were acknowledged by the killed process.
         recovered(image, trace)
 
     harness.enumerate_crashes(go_on, check, seed=3, states=60, per_op=4, disk=successor)
