@@ -12,7 +12,7 @@ numbers of each message are those of that page, the flow is in 55.2.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeAlias
 
 from filestore import errors
@@ -197,14 +197,20 @@ class Parse:
 
 @dataclass(slots=True)
 class Bind:
-    """Makes a portal of a prepared statement. Format lists have no code (all text), one (for all) or one each; None is NULL."""
+    """Makes a portal of a prepared statement. Format lists have no code (all text), one (for all) or one each; None is NULL.
+
+    `body` and `formats_at` (where the parameters' format codes begin in it) are kept for the compiled point path, which reads
+    the parameters itself; they say nothing that the other fields do not.
+    """
 
     KIND: ClassVar[bytes] = b"B"
     portal: str
     statement: str
     parameter_formats: tuple[int, ...]
     values: tuple[bytes | None, ...]
-    result_formats: tuple[int, ...]
+    result_formats: tuple[int, ...] = ()
+    body: bytes = field(default=b"", compare=False, repr=False)
+    formats_at: int = field(default=0, compare=False, repr=False)
 
     def encode(self) -> bytes:
         parts = [
@@ -224,6 +230,7 @@ class Bind:
         if middle < 0 or at == 0:
             raise errors.ProtocolViolation("invalid string in message")
         portal, statement = utf8(body[:middle]), utf8(body[middle + 1 : at - 1])
+        formats_at = at
         formats, at = _formats(body, at)
         if len(body) < at + 2:
             raise too_short()
@@ -247,7 +254,7 @@ class Bind:
             at += length
         result_formats, at = _formats(body, at)
         _exactly(body, at)
-        return cls(portal, statement, formats, tuple(values), result_formats)
+        return cls(portal, statement, formats, tuple(values), result_formats, body, formats_at)
 
 
 def _shorts(values: tuple[int, ...]) -> bytes:
