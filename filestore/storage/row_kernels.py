@@ -1,0 +1,264 @@
+"""Row images of the log: rows of a segment to bytes and back, by raw address. See `filestore.storage.row_image` for the format.
+
+`layout` is int64[columns, 2]: width of the stored value, 1 where it is a string view. Decoding trusts nothing but the record's
+own bounds: a kernel that would leave them returns the (negative) position instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from filestore.storage.directory import (
+    BEGIN,
+    COLUMN_FIELDS,
+    DATA,
+    END,
+    HEADER,
+    HEAP,
+    HEAP_USED,
+    PREVIOUS,
+    RECORD,
+    ROWS,
+    SLOT_BITS,
+    SLOT_MASK,
+    VALID,
+)
+from filestore.storage.memory_kernels import (
+    copy_bytes,
+    copy_value,
+    load_i64,
+    load_u8,
+    load_u32,
+    store_i64,
+    store_u8,
+    store_u32,
+)
+from filestore.storage.segment_kernels import INLINE, is_valid, mark_dirty, set_head
+
+IMAGE_HEADER = 24  # first address, count, flags: int64 each
+LINKED = 1  # record numbers and previous addresses follow the header
+
+
+@njit(nogil=True, cache=True)
+def row_bytes(layout: Any) -> int:
+    """Bytes of the fixed part of a row: null bits, then every value."""
+    total = (layout.shape[0] + 7) >> 3
+    for c in range(layout.shape[0]):
+        total += layout[c, 0]
+    return total
+
+
+@njit(nogil=True, cache=True)
+def long_bytes(row: Any, layout: Any, slot: int) -> int:
+    """Bytes behind the fixed part of the row in a slot of an open segment."""
+    total = 0
+    for c in range(layout.shape[0]):
+        field = HEADER + c * COLUMN_FIELDS
+        if layout[c, 1] != 0 and is_valid(row, field, slot):
+            size = np.int64(load_u32(row[field + DATA] + slot * 16))
+            if size > INLINE:
+                total += size
+    return total
+
+
+@njit(nogil=True, cache=True)
+def encode_rows(directory: Any, layout: Any, segment: int, slot: int, count: int, linked: bool, out: Any) -> int:
+    """Writes the image of slots slot..slot+count of an open segment; returns its bytes, or minus the bytes needed."""
+    row = directory[segment]
+    fixed = row_bytes(layout)
+    need = IMAGE_HEADER + (16 * count if linked else 0) + fixed * count
+    for i in range(slot, slot + count):
+        need += long_bytes(row, layout, i)
+    if need > len(out):
+        return -need
+    base = out.ctypes.data
+    store_i64(base, (segment << SLOT_BITS) | slot)
+    store_i64(base + 8, count)
+    store_i64(base + 16, LINKED if linked else 0)
+    at = base + IMAGE_HEADER
+    if linked:
+        copy_bytes(at, row[RECORD] + slot * 8, 8 * count)
+        copy_bytes(at + 8 * count, row[PREVIOUS] + slot * 8, 8 * count)
+        at += 16 * count
+    for i in range(slot, slot + count):
+        at = encode_row(row, layout, i, at, fixed)
+    return at - base
+
+
+@njit(nogil=True, cache=True)
+def encode_row(row: Any, layout: Any, slot: int, at: int, fixed: int) -> int:
+    """Writes one row at an address; returns the address behind it."""
+    columns = layout.shape[0]
+    for i in range((columns + 7) >> 3):
+        store_u8(at + i, np.uint8(0))
+    value = at + ((columns + 7) >> 3)
+    behind = at + fixed
+    for c in range(columns):
+        field = HEADER + c * COLUMN_FIELDS
+        width = layout[c, 0]
+        source = row[field + DATA] + slot * width
+        if not is_valid(row, field, slot):
+            store_u8(at + (c >> 3), np.uint8(load_u8(at + (c >> 3)) | (1 << (c & 7))))
+            for i in range(width):
+                store_u8(value + i, np.uint8(0))
+        else:
+            copy_value(value, source, width)
+            if layout[c, 1] != 0:
+                size = np.int64(load_u32(source))
+                if size > INLINE:
+                    copy_bytes(behind, row[field + HEAP] + np.int64(load_u32(source + 12)), size)
+                    behind += size
+        value += width
+    return behind
+
+
+@njit(nogil=True, cache=True)
+def scan_images(data: Any, offsets: Any, lengths: Any, layout: Any, segments: Any, nulls: Any) -> int:
+    """First pass of replay. segments[i]: segment of record i; nulls[c]: 1 where a null was seen.
+
+    Returns the number of rows, or -1 - i when record i does not hold what it says. Sets nulls[-1] to 1 when a record is linked.
+    """
+    fixed = row_bytes(layout)
+    columns = layout.shape[0]
+    rows = 0
+    for i in range(len(offsets)):
+        base = data.ctypes.data + offsets[i]
+        if lengths[i] < IMAGE_HEADER:
+            return -1 - i
+        count = load_i64(base + 8)
+        linked = load_i64(base + 16) & LINKED
+        at = IMAGE_HEADER + (16 * count if linked else 0)
+        if count < 0 or at + fixed * count > lengths[i]:
+            return -1 - i
+        segments[i] = load_i64(base) >> SLOT_BITS
+        if linked:
+            nulls[columns] = 1
+        for _ in range(count):
+            if at + fixed > lengths[i]:
+                return -1 - i
+            value = at + ((columns + 7) >> 3)
+            behind = at + fixed
+            for c in range(columns):
+                if (load_u8(base + at + (c >> 3)) >> (c & 7)) & 1:
+                    nulls[c] = 1
+                elif layout[c, 1] != 0 and np.int64(load_u32(base + value)) > INLINE:
+                    behind += np.int64(load_u32(base + value))
+                value += layout[c, 0]
+            at = behind
+        if at > lengths[i]:
+            return -1 - i
+        rows += count
+    return rows
+
+
+@njit(nogil=True, cache=True)
+def linked_segments(data: Any, offsets: Any, records: Any, previous: Any) -> int:
+    """Segments of the record numbers and previous versions that linked records name; returns how many of each."""
+    found = 0
+    for i in range(len(offsets)):
+        base = data.ctypes.data + offsets[i]
+        if load_i64(base + 16) & LINKED:
+            count = load_i64(base + 8)
+            for j in range(count):
+                records[found] = (load_i64(base + IMAGE_HEADER + 8 * j) - 1) >> SLOT_BITS
+                previous[found] = (load_i64(base + IMAGE_HEADER + 8 * (count + j)) - 1) >> SLOT_BITS
+                found += 1
+    return found
+
+
+@njit(nogil=True, cache=True)
+def replay_images(
+    directory: Any, dirty: Any, layout: Any, data: Any, offsets: Any, stamps: Any, room: int, slots: int, out: Any
+) -> int:
+    """Second pass: writes the rows into their slots, begun at stamps[i]; ends what linked rows replace; addresses into `out`.
+
+    Every segment and vector that is needed exists. Returns the rows written, or -1 - i when record i overflows its segment.
+    """
+    fixed = row_bytes(layout)
+    written = 0
+    for i in range(len(offsets)):
+        base = data.ctypes.data + offsets[i]
+        first = load_i64(base)
+        count = load_i64(base + 8)
+        linked = load_i64(base + 16) & LINKED
+        segment = first >> SLOT_BITS
+        slot = first & SLOT_MASK
+        row = directory[segment]
+        if slot + count > slots:
+            return -1 - i
+        at = base + IMAGE_HEADER + (16 * count if linked else 0)
+        for j in range(count):
+            at = decode_row(row, dirty[segment], layout, slot + j, at, fixed, room)
+            if at == 0:
+                return -1 - i
+            store_i64(row[BEGIN] + (slot + j) * 8, stamps[i])
+            if linked:
+                record = load_i64(base + IMAGE_HEADER + 8 * j)
+                previous = load_i64(base + IMAGE_HEADER + 8 * (count + j))
+                replay_link(directory, dirty, first + j, record, previous, stamps[i])
+            out[written] = first + j
+            written += 1
+        mark_dirty(dirty[segment, BEGIN], slot * 8, (slot + count) * 8)
+        row[ROWS] = max(row[ROWS], slot + count)
+    return written
+
+
+@njit(nogil=True, cache=True)
+def replay_link(directory: Any, dirty: Any, address: int, record: int, previous: int, stamp: int) -> None:
+    """Ties a replayed version to its row (links are stored one too high, see directory) and ends the one before."""
+    segment = address >> SLOT_BITS
+    at = (address & SLOT_MASK) * 8
+    store_i64(directory[segment, RECORD] + at, record)
+    store_i64(directory[segment, PREVIOUS] + at, previous)
+    mark_dirty(dirty[segment, RECORD], at, at + 8)
+    mark_dirty(dirty[segment, PREVIOUS], at, at + 8)
+    set_head(directory, dirty, record - 1, address)
+    old = previous - 1
+    old_at = (old & SLOT_MASK) * 8
+    store_i64(directory[old >> SLOT_BITS, END] + old_at, stamp)
+    mark_dirty(dirty[old >> SLOT_BITS, END], old_at, old_at + 8)
+
+
+@njit(nogil=True, cache=True)
+def decode_row(row: Any, marks: Any, layout: Any, slot: int, at: int, fixed: int, room: int) -> int:
+    """Writes one image at `at` into a slot of an open segment; returns the address behind it, 0 when the heap is full."""
+    columns = layout.shape[0]
+    value = at + ((columns + 7) >> 3)
+    behind = at + fixed
+    for c in range(columns):
+        field = HEADER + c * COLUMN_FIELDS
+        width = layout[c, 0]
+        target = row[field + DATA] + slot * width
+        null = (load_u8(at + (c >> 3)) >> (c & 7)) & 1
+        copy_value(target, value, width)
+        mark_dirty(marks[field + DATA], slot * width, (slot + 1) * width)
+        if row[field + VALID] != 0:
+            store_u8(row[field + VALID] + slot, np.uint8(1 - null))
+            mark_dirty(marks[field + VALID], slot, slot + 1)
+        if layout[c, 1] != 0 and null == 0:
+            size = np.int64(load_u32(value))
+            if size > INLINE:
+                used = row[field + HEAP_USED]
+                if used + size > room:
+                    return 0
+                copy_bytes(row[field + HEAP] + used, behind, size)
+                mark_dirty(marks[field + HEAP], used, used + size)
+                store_u32(target + 8, np.uint32(0))
+                store_u32(target + 12, np.uint32(used))
+                row[field + HEAP_USED] = used + size
+                behind += size
+        value += width
+    return behind
+
+
+@njit(nogil=True, cache=True)
+def replay_ends(directory: Any, dirty: Any, addresses: Any, stamps: Any) -> None:
+    """Ends versions at their stamps; the END vectors exist."""
+    for i in range(len(addresses)):
+        segment = addresses[i] >> SLOT_BITS
+        at = (addresses[i] & SLOT_MASK) * 8
+        store_i64(directory[segment, END] + at, stamps[i])
+        mark_dirty(dirty[segment, END], at, at + 8)

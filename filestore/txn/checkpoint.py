@@ -1,0 +1,225 @@
+"""Checkpoints: memory to disk while everything goes on, so that the log can go.
+
+1. under the engine lock: choose full segments that no open transaction writes;
+2. on the checkpoint's thread: encode them and write their sealed files;
+3. under the lock: sealed segments take the open ones' places; the image is taken: copies of changed pages, metadata, the log's end;
+4. on the thread: the store makes the image durable and trims the log.
+
+The engine stops for the copies of step 3 only. Uncommitted index entries are taken out of their index for as long as its pages are
+copied. What the image leaves out is still in memory and, once committed, in the log behind the image's redo LSN.
+
+Failures: a full disk leaves the old checkpoint in force, to be tried again when more log has come; anything else ends the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from filestore import errors
+from filestore.storage import directory as d
+from filestore.storage.page_store import PageImage
+from filestore.storage.sealed import SealedSegment, encode_column
+from filestore.storage.segment import Segment
+from filestore.storage.segment_file import SealedContents
+from filestore.storage.store import CheckpointImage, sealed_name
+from filestore.storage.table import Table
+from filestore.storage.table_checkpoint import Hidden, copy_arena, copy_table, describe
+from filestore.storage.vector import Array
+from filestore.txn.keys import StoredKey
+from filestore.txn.manager import restore_entries, take_entries
+from filestore.txn.transaction import Transaction
+
+if TYPE_CHECKING:
+    from filestore.txn.engine import Engine
+
+LOG: Final = logging.getLogger("filestore.txn")
+
+
+@dataclass(slots=True)
+class Sealing:
+    """A segment on its way to a file."""
+
+    table: Table
+    segment: Segment
+    name: str
+    dead: Array | None
+
+
+class Checkpointer:
+    """Takes checkpoints, one at a time, on a thread of its own or on the caller's."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.taken = 0
+        self._running = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._wanted_from = 0  # log bytes at which the next one is due
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins to serve `consider`; nothing to do without threads."""
+        self._wanted_from = self.engine.options.checkpoint_log_bytes
+        if self.engine.options.threaded and not self.engine.store.read_only:
+            self._thread = threading.Thread(target=self._serve, name="filestore-checkpoint", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, after the checkpoint that is under way. Not under the engine lock."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def consider(self) -> None:
+        """Wakes the thread when the log has grown enough since the last checkpoint. Engine lock held; costs a comparison."""
+        engine = self.engine
+        if engine.log.bytes_since(engine.store.redo_lsn) >= self._wanted_from:
+            self._wake.set()
+
+    def request(self) -> None:
+        """Wakes the thread anyway: much has been loaded outside of the log."""
+        self._wake.set()
+
+    def _serve(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            if self._stopping:
+                return
+            try:
+                self.run()
+                self._wanted_from = self.engine.options.checkpoint_log_bytes
+            except errors.DiskFull as error:
+                LOG.warning("checkpoint put off, the disk is full: %s", error.message)
+                self._wanted_from *= 2
+            except errors.StorageFailed as error:
+                LOG.error("checkpoint failed, the store accepts no more writes: %s", error.message)
+                return
+            except errors.DataCorrupted as error:
+                LOG.error("checkpoint failed: %s", error.message)
+                self._wanted_from *= 2
+
+    def run(self) -> None:
+        """One checkpoint, durable on return. Any thread, engine lock not held. Raises DiskFull, StorageFailed."""
+        with self._running:
+            with self.engine.lock:
+                chosen = choose(self.engine)
+            for sealing in chosen:
+                write_sealed(self.engine, sealing)
+            with self.engine.lock:
+                for sealing in chosen:
+                    install(self.engine, sealing)
+                image = take_image(self.engine)
+            self.engine.store.checkpoint(image)
+            self.taken += 1
+
+
+# --- sealing
+
+
+def choose(engine: Engine) -> list[Sealing]:
+    """Segments that will not change any more, ends apart: full or left behind by a bulk load, with nothing pending."""
+    found = []
+    for definition in engine.registry.tables():
+        table = engine.tables[definition.storage_id]
+        for segment in table.segment_list():
+            if segment.columns is None or segment is table.open_segment and segment.rows < table.slots:
+                continue
+            if segment.pending or segment.rows == 0:
+                continue
+            row = segment.directory.matrix[segment.number]
+            assert segment.begin is not None, "an open segment has begins"
+            dead = segment.begin[: segment.rows] == d.ABORTED if row[d.DEAD] else None
+            name = sealed_name(table.storage_id, segment.number)
+            found.append(Sealing(table, segment, name, dead))
+    return found
+
+
+def write_sealed(engine: Engine, sealing: Sealing) -> None:
+    """Encodes and writes one segment's file. Any thread."""
+    segment, rows = sealing.segment, sealing.segment.rows
+    columns = [
+        encode_column(sql_type, [segment.vector(i, 0, rows)], rows, sealing.dead)
+        for i, sql_type in enumerate(segment.layout.types)
+    ]
+    contents = SealedContents(sealing.table.storage_id, segment.number, rows, columns)
+    engine.store.write_sealed(sealing.name, contents)
+
+
+def install(engine: Engine, sealing: Sealing) -> None:
+    """Puts the file in the open segment's place, unless the table has gone meanwhile. Engine lock held."""
+    table, old = sealing.table, sealing.segment
+    if table.segments[old.number] is not old or engine.tables.get(table.storage_id) is not table:
+        engine.store.discard_sealed(sealing.name)
+        return
+    columns = SealedSegment(engine.store.open_sealed(sealing.name), table.layout)
+    table.seal(old.number, columns, engine.manager.oldest_timestamp())
+
+
+# --- image
+
+
+def take_image(engine: Engine) -> CheckpointImage:
+    """What is committed, as copies. Engine lock held."""
+    active = list(engine.manager.active.values())
+    hidden: dict[Table, Hidden] = {}
+    for txn in active:
+        for table, writes in txn.writes.items():
+            found = hidden.setdefault(table, Hidden())
+            found.inserted += writes.inserted
+            found.ended += writes.ended
+            found.heads += writes.heads
+            found.attached.update(n for a in writes.attached for n in a.segments)
+    pages: list[PageImage] = []
+    described: dict[str, Any] = {}
+    sealed: set[str] = set()
+    live: set[str] = set()
+    for definition in engine.registry.tables():
+        table = engine.tables[definition.storage_id]
+        masks = hidden.get(table)
+        skipped = set() if masks is None else masks.attached
+        collapse(table, engine.manager.oldest_timestamp())
+        pages += copy_table(table, masks)
+        committed = {key.oid for key in definition.keys}
+        keys = [key for key in table.stored_keys if key.definition.oid in committed]
+        pages += copy_keys(table, keys, active)
+        described[str(definition.storage_id)] = describe(table, skipped)
+        kept = [s for s in table.segment_list() if s.number not in skipped]
+        sealed.update(s.sealed.name for s in kept if s.sealed is not None)
+        live.update(a.name for s in kept for a in s.arenas())
+        live.update(key.arena.name for key in keys)
+    metadata = {
+        "registry": engine.registry.to_json(),
+        "tables": described,
+        "clock": engine.manager.last_committed,
+        "next_id": engine.manager.next_id,
+    }
+    return CheckpointImage(metadata, engine.log.end_lsn, pages, live, sealed)
+
+
+def copy_keys(table: Table, keys: list[StoredKey], active: list[Transaction]) -> list[PageImage]:
+    """The indexes' changed pages, without the entries of open transactions."""
+    taken = [entry for txn in active if table in txn.writes for entry in txn.writes[table].entries]
+    for entry in taken:
+        take_entries(*entry)
+    try:
+        images = [copy_arena(key.arena, pages=key.index.page_count) for key in keys]
+    finally:
+        for entry in reversed(taken):
+            restore_entries(*entry)
+    return [image for image in images if image is not None]
+
+
+def collapse(table: Table, oldest: int) -> None:
+    """Sealed segments whose rows are all older than any snapshot need no vector of begins."""
+    for segment in table.segment_list():
+        if segment.sealed is not None and segment.begin is not None:
+            row = segment.directory.matrix[segment.number]
+            if row[d.DEAD] == 0 and row[d.PENDING] == 0 and int(row[d.LAST_BEGIN]) <= oldest:
+                table.collapse(segment.number)
+

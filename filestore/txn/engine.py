@@ -1,0 +1,261 @@
+"""The engine: one open directory's tables, indexes, transactions and log, wired together. What `database.py` opens.
+
+Life: `Engine.open` loads the last checkpoint, replays the log and begins; `close` ends it. A change happens under `lock`, in memory;
+commit makes it durable; the checkpoint carries memory to disk in the background and lets the log go.
+
+Thread rule: every method is called with `lock` held, unless it says otherwise; generators are resumed with it held.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from filestore import errors
+from filestore.hal import FileSystem
+from filestore.storage.directory import SEGMENT_SLOTS
+from filestore.storage.log import Log
+from filestore.storage.registry import Registry
+from filestore.storage.schema import KeyDef, TableDef
+from filestore.storage.segment import HEAP_BYTES
+from filestore.storage.store import Store, StoreOptions
+from filestore.storage.table import Table
+from filestore.storage.vector import Vector
+from filestore.storage.verify import Finding
+from filestore.storage.wait import Wait
+from filestore.txn import bulk, check, recovery
+from filestore.txn.checkpoint import Checkpointer
+from filestore.txn.keys import INDEX_BYTES, StoredKey, open_key
+from filestore.txn.locks import LockMode, LockTable
+from filestore.txn.manager import TransactionManager
+from filestore.txn.snapshot import Snapshot
+from filestore.txn.transaction import READ_COMMITTED, Transaction
+
+LOG: Final = logging.getLogger("filestore.txn")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine runs. slots, heap_bytes, index_bytes: small in tests, so that boundaries are met.
+
+    checkpoint_log_bytes: log since the last checkpoint that starts the next one; what a recovery has to read. threaded: False takes
+    checkpoints only when asked and flushes inline, for tests on a simulated disk.
+    """
+
+    slots: int = SEGMENT_SLOTS
+    heap_bytes: int = HEAP_BYTES
+    index_bytes: int = INDEX_BYTES
+    checkpoint_log_bytes: int = 64 << 20
+    workers: int = 2
+    threaded: bool = True
+    store: StoreOptions = field(default_factory=StoreOptions)
+
+
+class Engine:
+    """An open store; made by `Engine.open`."""
+
+    def __init__(self, store: Store, options: EngineOptions) -> None:
+        self.store = store
+        self.options = options
+        self.lock = threading.RLock()
+        self.registry = Registry()
+        self.tables: dict[int, Table] = {}
+        self.added_keys: dict[int, list[tuple[Table, StoredKey]]] = {}
+        self.manager: TransactionManager = None  # type: ignore[assignment]  # set by recovery, before anyone has the engine
+        self.checkpointer = Checkpointer(self)
+        self.closed = False
+
+    @classmethod
+    def open(cls, fs: FileSystem, options: EngineOptions | None = None) -> Engine:
+        """Opens or makes the store in a directory. Raises what `Store.open` and replay raise; nothing stays open then."""
+        options = options or EngineOptions()
+        store = Store.open(fs, options.store)
+        try:
+            engine = cls(store, options)
+            clock, next_id = recovery.recover(engine)
+            engine.manager = TransactionManager(engine.registry, store.log, clock, next_id)
+            engine.manager.on_finish = engine.after
+            engine.checkpointer.start()
+        except BaseException:
+            store.close()
+            raise
+        return engine
+
+    def close(self) -> None:
+        """Aborts what is open, takes a last checkpoint if the store is sound, and gives the directory back. Not under `lock`."""
+        if self.closed:
+            return
+        self.closed = True
+        with self.lock:
+            for txn in list(self.manager.active.values()):
+                self.abort(txn)
+        self.checkpointer.stop()
+        try:
+            if self.failed is None and not self.store.read_only:
+                self.checkpointer.run()
+        except (errors.DiskFull, errors.StorageFailed) as error:
+            # The log has everything: the next open replays more.
+            LOG.warning("no checkpoint at close: %s", error.message)
+        finally:
+            self.store.close()
+
+    # --- what there is
+
+    @property
+    def log(self) -> Log:
+        """The open log."""
+        return self.store.log
+
+    @property
+    def locks(self) -> LockTable:
+        """Locks on tables and names."""
+        return self.manager.locks
+
+    @property
+    def failed(self) -> errors.StorageFailed | None:
+        """Why nothing can be committed any more; None while all is well. Any thread."""
+        return self.store.failed
+
+    def registry_of(self, txn: Transaction | None) -> Registry:
+        """The registry as a transaction sees it."""
+        return self.registry if txn is None or txn.registry is None else txn.registry
+
+    def table(self, definition: TableDef) -> Table:
+        """The rows of a definition. Raises 42P01 when its storage is gone: the definition is an old one."""
+        found = self.tables.get(definition.storage_id)
+        if found is None:
+            raise errors.UndefinedTable(f'relation "{definition.name}" does not exist')
+        return found
+
+    def index(self, definition: TableDef, key: KeyDef) -> StoredKey:
+        """The index behind a key of a table. Raises 42704."""
+        for stored in self.table(definition).stored_keys:
+            if stored.definition.oid == key.oid:
+                return stored  # type: ignore[no-any-return]
+        raise errors.UndefinedObject(f'index "{key.name}" does not exist')
+
+    def indexes(self, storage_id: int) -> dict[int, StoredKey]:
+        """The keys of a table's rows, by the key's oid."""
+        return {key.definition.oid: key for key in self.tables[storage_id].stored_keys}
+
+    # --- transactions
+
+    def begin(
+        self, isolation: str = READ_COMMITTED, *, read_only: bool = False, minimum_timestamp: int = 0
+    ) -> Transaction:
+        """A new transaction; `minimum_timestamp`: `Transaction.timestamp` of the session's last commit."""
+        return self.manager.begin(isolation, read_only, minimum_timestamp)
+
+    def statement_snapshot(self, txn: Transaction) -> Snapshot:
+        """What the transaction's next statement sees; taken once per statement."""
+        return self.manager.statement_snapshot(txn)
+
+    def commit(self, txn: Transaction) -> Wait:
+        """Commits; the wait ends when the commit is durable. Raises with the transaction still active, to be aborted."""
+        wait = self.manager.commit(txn)
+        if txn.timestamp:
+            self.checkpointer.consider()
+        return wait
+
+    def abort(self, txn: Transaction) -> None:
+        """Takes everything back. Harmless when the transaction is over."""
+        self.manager.abort(txn)
+
+    def after(self, txn: Transaction) -> None:
+        """A transaction has ended, its locks are still held: storage goes that nobody will name again."""
+        committed = txn.state == "committed"
+        for table in txn.dropped if committed else txn.created:
+            # A table that was made and dropped in one transaction is in both lists.
+            self.drop_storage(table)
+        for table, key in self.added_keys.pop(txn.id, ()):
+            if not committed:
+                table.stored_keys = tuple(k for k in table.stored_keys if k is not key)
+                self.drop_key(key)
+        if not committed:
+            for table, writes in txn.writes.items():
+                for attached in writes.attached:
+                    bulk.discard(self, table, attached)
+        elif txn.registry is not None:
+            self._redefine(txn.registry)
+
+    def _redefine(self, overlay: Registry) -> None:
+        """Tables take their new definitions; keys that a definition dropped go."""
+        for operation in overlay.operations:
+            if operation["op"] != "table":
+                continue
+            definition = self.registry.by_oid(operation["table"]["oid"])
+            table = None if definition is None else self.tables.get(definition.storage_id)
+            if definition is None or table is None:
+                continue
+            table.definition = definition
+            kept = {key.oid for key in definition.keys}
+            for key in table.stored_keys:
+                if key.definition.oid not in kept:
+                    self.drop_key(key)
+            table.stored_keys = tuple(k for k in table.stored_keys if k.definition.oid in kept)
+
+    def lock_table(self, txn: Transaction, oid: int, mode: LockMode) -> Generator[Wait, None, None]:
+        """Takes a lock on a table until the transaction ends."""
+        return self.locks.acquire(txn, oid, mode)
+
+    def bulk_load(
+        self, txn: Transaction, table: Table, batches: Iterable[Sequence[Vector]]
+    ) -> Generator[Wait, None, int]:
+        """Loads many rows as sealed segments; returns how many. See `filestore.txn.bulk`."""
+        return bulk.load(self, txn, table, batches)
+
+    # --- storage
+
+    def make_table(self, definition: TableDef, slots: int = 0) -> Table:
+        """Storage for a definition, empty; with the indexes of its keys. `slots`: as it was made once, 0 for the options'."""
+        options = self.options
+        table = Table(definition, self.store, slots=slots or options.slots, heap_bytes=options.heap_bytes)
+        self.tables[definition.storage_id] = table
+        table.stored_keys = tuple(self.make_key(table, definition, key) for key in definition.keys)
+        return table
+
+    def make_key(self, table: Table, definition: TableDef, key: KeyDef) -> StoredKey:
+        """Opens or makes a key's index; the caller adds it to the table."""
+        del table
+        return open_key(self.store, definition, key, self.options.index_bytes)
+
+    def drop_key(self, key: StoredKey) -> None:
+        """Forgets an index."""
+        self.store.drop_arena(key.arena.name)
+
+    def drop_storage(self, table: Table) -> None:
+        """Forgets a table's rows and indexes; its sealed files go with the next checkpoints."""
+        if self.tables.pop(table.storage_id, None) is None:
+            return
+        for segment in table.segment_list():
+            if segment.sealed is not None:
+                self.store.discard_sealed(segment.sealed.name)
+        for key in table.stored_keys:
+            self.drop_key(key)
+        table.drop()
+
+    # --- checkpoint and check
+
+    def checkpoint(self) -> None:
+        """Takes a checkpoint now and returns when it is durable. Any thread, not under `lock`. Raises DiskFull, StorageFailed."""
+        self.checkpointer.run()
+
+    def check(self) -> list[Finding]:
+        """Verifies everything: files, tables, versions, indexes. Empty when sound. Any thread; holds `lock` table by table."""
+        return check.check(self)
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters for the views of activity."""
+        manager = self.manager
+        return {
+            "commits": manager.commits,
+            "aborts": manager.aborts,
+            "active": len(manager.active),
+            "last_committed": manager.last_committed,
+            "durable_timestamp": manager.durable_timestamp,
+            "checkpoints": self.checkpointer.taken,
+            "log_bytes": self.log.bytes_since(self.store.redo_lsn),
+        }

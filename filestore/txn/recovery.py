@@ -1,0 +1,143 @@
+"""Opening: the last checkpoint's metadata and pages, then the log, then a new epoch.
+
+1. the registry and every table's segments as the checkpoint left them, indexes with them;
+2. replay of the log behind it: rows, ends, definitions, attached segments, and index entries of replayed rows;
+3. what no committed transaction filled is marked dead, counters are counted;
+4. the store opens its log for appends.
+Each step can be repeated: a crash in any of them leaves what it found.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from filestore.storage import directory as d
+from filestore.storage import table_checkpoint
+from filestore.storage.registry import Registry
+from filestore.storage.replay import Replayer
+from filestore.storage.schema import TableDef
+from filestore.storage.sealed import SealedSegment
+from filestore.storage.table import Table
+from filestore.storage.vector import Array
+
+if TYPE_CHECKING:
+    from filestore.txn.engine import Engine
+    from filestore.txn.keys import StoredKey
+
+
+def recover(engine: Engine) -> tuple[int, int]:
+    """Brings the engine's tables to the last committed state; returns (clock, next transaction id)."""
+    clock, next_id = load_checkpoint(engine)
+    recovery = Recovery(engine)
+    for group in engine.store.recover():
+        recovery.replayer.feed(group)
+    recovery.finish()
+    engine.store.finish_recovery()
+    return max(clock, recovery.replayer.last_timestamp), max(next_id, recovery.replayer.last_transaction + 1)
+
+
+def load_checkpoint(engine: Engine) -> tuple[int, int]:
+    """Registry, tables and indexes of the last checkpoint; (clock, next transaction id)."""
+    metadata: dict[str, Any] = engine.store.metadata
+    if not metadata:
+        return 0, 1
+    engine.registry = Registry.from_json(metadata["registry"])
+    names = frozenset(engine.store.arena_names())
+    for definition in engine.registry.tables():
+        table = engine.make_table(definition, metadata["tables"][str(definition.storage_id)]["slots"])
+        described = metadata["tables"][str(definition.storage_id)]
+        table_checkpoint.load(table, described, lambda name, t=table: open_file(engine, t, name), names)  # type: ignore[misc]
+    return metadata["clock"], metadata["next_id"]
+
+
+def open_file(engine: Engine, table: Table, name: str) -> SealedSegment:
+    """A sealed file as the columns of a segment."""
+    return SealedSegment(engine.store.open_sealed(name), table.layout)
+
+
+class Recovery:
+    """What replay does to an engine beyond rows."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.replayer = Replayer(engine.tables, self._on_rows, self._on_ddl, self._on_attach)
+
+    def finish(self) -> None:
+        """Replays the rest and settles every table."""
+        self.replayer.finish()
+        for table in self.engine.tables.values():
+            table_checkpoint.settle(table)
+
+    def _on_rows(self, table: Table, addresses: Array) -> None:
+        for key in table.stored_keys:
+            add_entries(table, key, addresses)
+
+    def _on_ddl(self, operations: list[dict[str, Any]]) -> None:
+        engine = self.engine
+        for operation in operations:
+            before = engine.registry.by_oid(operation["oid"]) if operation["op"] == "drop_table" else None
+            if operation["op"] == "table":
+                before = engine.registry.by_oid(operation["table"]["oid"])
+                self._put(TableDef.from_json(operation["table"]), before)
+            elif before is not None and before.storage_id in engine.tables:
+                engine.drop_storage(engine.tables[before.storage_id])
+            engine.registry.apply(operation)
+
+    def _put(self, definition: TableDef, before: TableDef | None) -> None:
+        """Makes the storage of a definition, or changes its keys."""
+        engine = self.engine
+        if before is not None and before.storage_id != definition.storage_id and before.storage_id in engine.tables:
+            engine.drop_storage(engine.tables[before.storage_id])
+        table = engine.tables.get(definition.storage_id)
+        if table is None:
+            engine.make_table(definition)
+            return
+        table.definition = definition
+        kept = {key.oid for key in definition.keys}
+        for key in table.stored_keys:
+            if key.definition.oid not in kept:
+                engine.drop_key(key)
+        have = {k.definition.oid: k for k in table.stored_keys if k.definition.oid in kept}
+        for definition_key in definition.keys:
+            if definition_key.oid not in have:
+                have[definition_key.oid] = self._build(table, engine.make_key(table, definition, definition_key))
+        table.stored_keys = tuple(have[key.oid] for key in definition.keys)
+
+    def _build(self, table: Table, key: StoredKey) -> StoredKey:
+        """Entries of all rows that are there; dead ones are stale entries, which lookups see through."""
+        for segment in table.segment_list():
+            base = segment.number << d.SLOT_BITS
+            addresses = np.arange(base, base + segment.rows, dtype=np.int64)
+            if segment.begin is not None:
+                begins = segment.begin[: segment.rows]
+                addresses = addresses[(begins > 0) & (begins < d.INFINITY)]
+            add_entries(table, key, addresses)
+        return key
+
+    def _on_attach(self, table: Table, value: dict[str, Any], timestamp: int) -> None:
+        for number, name in zip(value["segments"], value["files"], strict=True):
+            present = table.segments[number] if number < len(table.segments) else None
+            if present is None:
+                present = table.attach(number, open_file(self.engine, table, name), timestamp)
+            present.set_begin(timestamp)
+            base = number << d.SLOT_BITS
+            self._on_rows(table, np.arange(base, base + present.rows, dtype=np.int64))
+
+
+def add_entries(table: Table, key: StoredKey, addresses: Array) -> None:
+    """Index entries of versions; those that are there already stay."""
+    if len(addresses) == 0:
+        return
+    columns = table.gather(addresses, key.ordinals)
+    records = table.records_of(addresses)
+    valid: Array | None = None
+    for column in columns:
+        if column.valid is not None:
+            valid = column.valid if valid is None else valid & column.valid
+    if valid is not None:
+        rows = np.flatnonzero(valid)
+        columns, records = [c.take(rows) for c in columns], records[rows]
+    if len(records):
+        key.index.insert(key.encode(columns), records)

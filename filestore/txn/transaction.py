@@ -1,0 +1,130 @@
+"""A transaction: who it is, what it has written, what undoes it.
+
+The write set holds address arrays, not rows: commit stamps them, abort takes them back. The log's records are collected as they
+arise and reach the log only with the commit, so an aborted transaction never existed on disk.
+
+Thread rule: used under the engine lock by one statement at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from filestore import errors
+from filestore.storage.directory import mark_of
+from filestore.storage.log_record import Record
+from filestore.storage.registry import Registry
+from filestore.storage.table import Table
+from filestore.storage.vector import Array
+from filestore.storage.wait import Wait
+from filestore.txn.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from filestore.txn.keys import StoredKey
+    from filestore.txn.manager import TransactionManager
+
+READ_COMMITTED = "read committed"
+REPEATABLE_READ = "repeatable read"
+
+
+@dataclass(slots=True)
+class Attached:
+    """Sealed segments that a bulk load added: the numbers, and their file names for the log and the undo."""
+
+    segments: list[int]
+    files: list[str]
+    rows: int
+
+
+@dataclass(slots=True)
+class TableWrites:
+    """What a transaction did to one table.
+
+    inserted: addresses of new versions. ended: addresses of versions marked as ended. heads: (records, what their heads were), oldest first.
+    entries: (key, keys, records) of index entries that were not there before.
+    """
+
+    inserted: list[Array] = field(default_factory=list)
+    ended: list[Array] = field(default_factory=list)
+    heads: list[tuple[Array, Array]] = field(default_factory=list)
+    entries: list[tuple[StoredKey, Any, Array]] = field(default_factory=list)
+    attached: list[Attached] = field(default_factory=list)
+
+
+class Transaction:
+    """One transaction. `state`: active, committed, aborted. `synchronous`: whether commit's wait is for durability."""
+
+    __slots__ = (
+        "created",
+        "dropped",
+        "finished",
+        "id",
+        "isolation",
+        "locks",
+        "manager",
+        "mark",
+        "minimum_timestamp",
+        "read_only",
+        "records",
+        "registry",
+        "snapshot",
+        "state",
+        "synchronous",
+        "timestamp",
+        "waiting_for",
+        "waiting_since",
+        "waiting_what",
+        "writes",
+    )
+
+    def __init__(
+        self, manager: TransactionManager, number: int, isolation: str, read_only: bool, minimum_timestamp: int
+    ) -> None:
+        self.manager = manager
+        self.id = number
+        self.mark = mark_of(number)
+        self.isolation = isolation
+        self.read_only = read_only
+        self.minimum_timestamp = minimum_timestamp  # of the session's last commit: it sees its own, durable or not
+        self.synchronous = True
+        self.state = "active"
+        self.timestamp = 0  # of the commit
+        self.snapshot: Snapshot | None = None
+        self.registry: Registry | None = None  # overlay, None until the first DDL
+        self.writes: dict[Table, TableWrites] = {}
+        self.records: list[Record] = []
+        self.created: list[Table] = []
+        self.dropped: list[Table] = []
+        self.locks: set[Hashable] = set()
+        self.finished: Wait | None = None  # made when somebody waits for this transaction
+        self.waiting_for: frozenset[int] = frozenset()
+        self.waiting_since = 0.0
+        self.waiting_what = ""
+
+    @property
+    def has_writes(self) -> bool:
+        """Whether commit has anything to tell the log."""
+        return bool(self.records)
+
+    def writes_of(self, table: Table) -> TableWrites:
+        """The write set for a table. Raises 25006 in a read-only transaction."""
+        found = self.writes.get(table)
+        if found is None:
+            self.check_writable()
+            found = self.writes[table] = TableWrites()
+        return found
+
+    def check_writable(self) -> None:
+        """Raises 25006 in a read-only transaction, 25P02 in one that is over."""
+        if self.read_only:
+            raise errors.ReadOnlyTransaction("cannot write in a read-only transaction")
+        if self.state != "active":
+            raise errors.InFailedTransaction("transaction is over, it writes no more")
+
+    def until_finished(self) -> Wait:
+        """A wait that ends with this transaction."""
+        if self.finished is None:
+            self.finished = Wait()
+        return self.finished

@@ -1,0 +1,250 @@
+"""Writing rows: insert, claim, update, delete, with unique keys, against other transactions.
+
+All are generators that yield a `Wait` when another open transaction decides what happens next; the driver waits with the engine lock
+released and resumes them, and they look at everything again. Between two yields nobody else changes anything.
+
+A row's write lock is the mark in its version's `end` (`claim_rows`). Uniqueness is decided against the newest versions, whoever may see them:
+- committed, or written by this transaction, and not ended: a conflict;
+- written or ended by another open transaction: wait for it, then look again;
+- ended: free.
+A null in a key never conflicts. An update writes all its versions before it looks, so `set id = id + 1` meets only what stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from filestore import errors
+from filestore.index.base import Keys
+from filestore.storage.directory import ABORTED, INFINITY
+from filestore.storage.log_record import Record, RecordKind
+from filestore.storage.schema import KeyDef
+from filestore.storage.segment_kernels import previous_at
+from filestore.storage.table import Table
+from filestore.storage.vector import Array, Vector
+from filestore.storage.wait import Wait
+from filestore.txn import kernels
+from filestore.txn.keys import StoredKey, first_duplicate, key_bytes, take_keys
+from filestore.txn.transaction import READ_COMMITTED, Transaction
+
+_RETRY_HINT: Final = "Run the transaction again."
+
+
+class KeyConflict(Exception):  # noqa: N818 - a condition that `query.dml` turns into 23505 with its detail, not an error of its own
+    """Row `row` (of the call's rows) has a key that another row has."""
+
+    def __init__(self, key: KeyDef, row: int) -> None:
+        super().__init__(f"key {key.name}, row {row}")
+        self.key = key
+        self.row = row
+
+
+@dataclass(slots=True)
+class ClaimResult:
+    """What became of each version: states uint8[n] (CLAIMED, GONE, MOVED), newest int64[n] for moved ones."""
+
+    states: Array
+    newest: Array
+
+    @property
+    def claimed(self) -> Array:
+        """bool[n]: this transaction may update or delete the version."""
+        return self.states == kernels.CLAIMED
+
+    @property
+    def gone(self) -> Array:
+        """bool[n]: deleted meanwhile, or changed before by this very transaction."""
+        return self.states == kernels.GONE
+
+    @property
+    def moved(self) -> Array:
+        """bool[n]: superseded; `newest` is to be looked at again, and claimed in its turn."""
+        return self.states == kernels.MOVED
+
+
+def insert_rows(txn: Transaction, table: Table, columns: Sequence[Vector], n: int) -> Generator[Wait, None, Array]:
+    """Inserts n rows (table order, stored types) and returns their addresses, which are their record numbers.
+
+    Raises KeyConflict, 25006, 40P01, 54000; nothing is written then.
+    """
+    writes = txn.writes_of(table)
+    wanted = [(key, *encode_keys(key, columns)) for key in table.stored_keys]
+    for key, keys, rows in wanted:
+        duplicate = first_duplicate(keys)
+        if duplicate >= 0:
+            raise KeyConflict(key.definition, duplicate if rows is None else int(rows[duplicate]))
+    while (mark := first_blocker(txn, table, wanted, None)) != 0:
+        yield from txn.manager.wait_for(txn, mark)
+    images: list[bytes] = []
+    addresses = table.append(txn.mark, columns, n, images=images)
+    writes.inserted.append(addresses)
+    for key, keys, rows in wanted:
+        records = addresses if rows is None else addresses[rows]
+        if len(records):
+            key.index.insert(keys, records)
+            writes.entries.append((key, keys, records))
+    txn.records += [Record(RecordKind.ROWS, table.storage_id, image) for image in images]
+    return addresses
+
+
+def claim_rows(txn: Transaction, table: Table, addresses: Array) -> Generator[Wait, None, ClaimResult]:
+    """Takes the write locks of versions that the statement found, waiting for who has them.
+
+    READ COMMITTED: a version that was superseded meanwhile is MOVED, a deleted one GONE. REPEATABLE READ: either is 40001.
+    """
+    writes = txn.writes_of(table)
+    table.ensure_ends(addresses)
+    result = ClaimResult(np.zeros(len(addresses), np.uint8), addresses.copy())
+    done = 0
+    while True:
+        low = done
+        directory = table.directory
+        done = int(kernels.claim(directory, addresses, low, txn.mark, result.states, result.newest))
+        fresh = addresses[low:done][result.states[low:done] == kernels.CLAIMED]
+        if len(fresh):
+            writes.ended.append(fresh)
+        if txn.isolation != READ_COMMITTED:
+            _refuse_changed(txn, table, addresses[low:done], result.states[low:done])
+        if done == len(addresses):
+            return result
+        mark = int(_ends(directory, addresses[done : done + 1])[1][0])
+        yield from txn.manager.wait_for(txn, mark)
+        table.ensure_ends(addresses[done:])
+
+
+def update_rows(
+    txn: Transaction, table: Table, old: Array, columns: Sequence[Vector], changed: Sequence[int]
+) -> Generator[Wait, None, Array]:
+    """Replaces claimed versions by whole new rows; `changed` are the ordinals that were assigned. Returns the new addresses.
+
+    Raises KeyConflict (after writing: the transaction must abort), 40P01, 54000.
+    """
+    writes = txn.writes_of(table)
+    records = np.empty(len(old), np.int64)
+    images: list[bytes] = []
+    addresses = table.append(txn.mark, columns, len(old), records, old, images)
+    writes.inserted.append(addresses)
+    writes.heads.append((records, old))
+    txn.records += [Record(RecordKind.ROWS, table.storage_id, image) for image in images]
+    wanted = []
+    for key in table.stored_keys:
+        if not set(key.ordinals).isdisjoint(changed):
+            moved = _changed_keys(table, key, old, columns)
+            if len(moved):
+                keys, rows = encode_keys(key, [v.take(moved) for v in columns])
+                rows = moved if rows is None else moved[rows]
+                new = key.index.insert(keys, records[rows])
+                if new.all():
+                    writes.entries.append((key, keys, records[rows]))
+                else:
+                    kept = np.flatnonzero(new)
+                    writes.entries.append((key, take_keys(keys, kept), records[rows[kept]]))
+                wanted.append((key, keys, rows))
+    while wanted and (mark := first_blocker(txn, table, wanted, records)) != 0:
+        yield from txn.manager.wait_for(txn, mark)
+    return addresses
+
+
+def delete_rows(txn: Transaction, table: Table, claimed: Array) -> Generator[Wait, None, None]:
+    """Deletes claimed versions. The end marks are there already; what is left is to tell the log."""
+    if len(claimed):
+        txn.writes_of(table)
+        payload = np.ascontiguousarray(claimed, np.int64).tobytes()
+        txn.records.append(Record(RecordKind.ENDS, table.storage_id, payload))
+    yield from ()
+
+
+# --- keys
+
+
+def encode_keys(key: StoredKey, columns: Sequence[Vector]) -> tuple[Keys, Array | None]:
+    """(keys, rows): the keys of the rows that have no null in them; rows is None when that is all of them."""
+    parts = [columns[i] for i in key.ordinals]
+    valid: Array | None = None
+    for part in parts:
+        if part.valid is not None:
+            valid = part.valid if valid is None else valid & part.valid
+    if valid is None or bool(valid.all()):
+        return key.encode(parts), None
+    rows = np.flatnonzero(valid)
+    return key.encode([p.take(rows) for p in parts]), rows
+
+
+def _changed_keys(table: Table, key: StoredKey, old: Array, columns: Sequence[Vector]) -> Array:
+    """Rows whose key really differs from that of the version they replace."""
+    before = key.encode(table.gather(old, key.ordinals))
+    after = key.encode([columns[i] for i in key.ordinals])
+    if isinstance(before, tuple):
+        return np.array([i for i in range(len(old)) if key_bytes(before, i) != key_bytes(after, i)], np.int64)
+    assert not isinstance(after, tuple), "one codec has one form"
+    differs = before != after
+    return np.flatnonzero(differs if differs.ndim == 1 else differs.any(axis=1))
+
+
+def first_blocker(
+    txn: Transaction, table: Table, wanted: Sequence[tuple[StoredKey, Keys, Array | None]], own: Array | None
+) -> int:
+    """Raises KeyConflict for a key that is taken; else the mark of a transaction that one depends on, 0 for none.
+
+    own: for an update, the record number of each row, whose own entries do not count.
+    """
+    blocker = 0
+    for key, keys, rows in wanted:
+        offsets, records = key.index.lookup_many(keys)
+        if len(records) == 0:
+            continue
+        positions = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        if own is not None:
+            mine = own if rows is None else own[rows]
+            others = records != mine[positions]
+            positions, records = positions[others], records[others]
+        heads = table.heads_of(records)
+        begins, ends = _ends(table.directory, heads)
+        # What is ended for good, or by this transaction, or never was, is in nobody's way.
+        alive = np.flatnonzero((begins != ABORTED) & ((ends == INFINITY) | ((ends < 0) & (ends != txn.mark))))
+        for i in alive.tolist():
+            begin, end, position = int(begins[i]), int(ends[i]), int(positions[i])
+            foreign = begin if begin < 0 and begin != txn.mark else end if end < 0 else 0
+            if not _has_key(table, key, int(heads[i]), keys, position, foreign):
+                continue
+            if foreign == 0:
+                raise KeyConflict(key.definition, position if rows is None else int(rows[position]))
+            blocker = foreign
+    return blocker
+
+
+def _has_key(table: Table, key: StoredKey, address: int, keys: Keys, row: int, foreign: int) -> bool:
+    """Whether a version, or with `foreign` any version of the row that may yet be the newest committed one, has the key."""
+    wanted = key_bytes(keys, row)
+    while address >= 0:
+        here = np.array([address], np.int64)
+        columns = table.gather(here, key.ordinals)
+        if all(c.valid is None or bool(c.valid[0]) for c in columns) and key_bytes(key.encode(columns), 0) == wanted:
+            return True
+        if foreign == 0 or int(_ends(table.directory, here)[0][0]) != foreign:
+            return False
+        address = int(previous_at(table.directory, address))
+    return False
+
+
+def _ends(directory: Array, addresses: Array) -> tuple[Array, Array]:
+    """(begin, end) of versions."""
+    begins, ends = np.empty(len(addresses), np.int64), np.empty(len(addresses), np.int64)
+    kernels.ends_of(directory, addresses, begins, ends)
+    return begins, ends
+
+
+def _refuse_changed(txn: Transaction, table: Table, addresses: Array, states: Array) -> None:
+    """40001 when another transaction changed a row that this one's snapshot shows (REPEATABLE READ)."""
+    for i in np.flatnonzero(states != kernels.CLAIMED).tolist():
+        end = int(_ends(table.directory, addresses[i : i + 1])[1][0])
+        if end == txn.mark:
+            continue
+        what = "update" if states[i] == kernels.MOVED else "delete"
+        raise errors.SerializationFailure(
+            f"could not serialize access due to concurrent {what}", hint=_RETRY_HINT
+        )
