@@ -237,6 +237,18 @@ class Log:
         self._count_room()
         crash_points.reach("log:trimmed")
 
+    def give_up_spare(self) -> bool:
+        """Gives the last spare file's space back to the filesystem, for a checkpoint on a full disk.
+
+        False when there is none, or groups that were accepted are going to need it.
+        """
+        with self._mutex:
+            pending = self.end_lsn > self.files.live[-1].end_lsn
+            if self.failed is not None or pending or not self.files.drop_spare():
+                return False
+        self._count_room()
+        return True
+
     def bytes_since(self, lsn: int) -> int:
         """How much log a recovery from `lsn` would read."""
         return self.end_lsn - lsn

@@ -218,6 +218,16 @@ class LogFiles:
         with self._guard:
             self._spares.append(final)
 
+    def drop_spare(self) -> bool:
+        """Removes one spare file, so that its space can be used for something else; False when there is none."""
+        with self._guard:
+            if not self._spares:
+                return False
+            path = self._spares.pop()
+        self.fs.unlink(path)
+        self.fs.sync_dir(LOG_DIR)
+        return True
+
     def start(
         self, epoch: int, first_lsn: int, previous_hash: int, fill: Callable[[LogFileHeader], Writes] | None = None
     ) -> File:

@@ -20,7 +20,7 @@ from typing import Any, Final
 import google_crc32c
 import numpy as np
 
-from filestore.errors import DataCorrupted, IncompatibleFormat, StorageFailed
+from filestore.errors import DataCorrupted, DiskFull, IncompatibleFormat, StorageFailed
 from filestore.hal import FileSystem
 from filestore.storage import crash_points
 from filestore.storage.layout import (
@@ -212,7 +212,11 @@ def write_temp(fs: FileSystem, manifest: Manifest, previous_crc: int) -> Manifes
         fs.unlink(MANIFEST_TEMP)
     file = fs.open(MANIFEST_TEMP, create=True)
     try:
-        file.write_at(0, data)
+        try:
+            file.write_at(0, data)
+        except DiskFull:
+            fs.unlink(MANIFEST_TEMP)
+            raise
         file.sync()
         crash_points.reach("checkpoint:manifest_written")
         proven = np.array_equal(file.read_at(0, data.size), data)

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from filestore.errors import DataCorrupted
+from filestore.errors import DataCorrupted, DiskFull
 from filestore.hal import File, FileSystem
 from filestore.storage import crash_points, page_map
 from filestore.storage.arena import Arena
@@ -219,8 +219,13 @@ class PageStore:
             used[slots[slots != NO_SLOT]] = True
         free = np.flatnonzero(~used).astype(np.int64)
         if free.size < count:
-            grown = total + max(count - free.size, GROW_PAGES, total // 8)
-            file.allocate(grown * PAGE_SIZE)
+            least = total + count - free.size
+            grown = max(least, total + max(GROW_PAGES, total // 8))
+            try:
+                file.allocate(grown * PAGE_SIZE)
+            except DiskFull:
+                grown = least
+                file.allocate(grown * PAGE_SIZE)
             free = np.concatenate((free, np.arange(total, grown, dtype=np.int64)))
         return free[:count]
 
@@ -256,7 +261,11 @@ class PageStore:
             self._fs.unlink(path)  # of a checkpoint that failed before its switch
         file = self._fs.open(path, create=True)
         try:
-            file.write_at(0, data)
+            try:
+                file.write_at(0, data)
+            except DiskFull:
+                self._fs.unlink(path)
+                raise
             crash_points.reach("checkpoint:map_written")
             file.sync()
         finally:

@@ -236,22 +236,17 @@ class Store:
             try:
                 log.when_durable(image.redo_lsn).result()
                 crash_points.reach("checkpoint:log_durable")
-                sealed = {name: self._sealed_ref(name) for name in sorted(image.sealed)}
-                previous = self._manifest
-                prepared = self._pages.prepare(image.pages, image.live_arenas, previous.sequence + 1)
-                self._switch(
-                    previous.next(
-                        redo_lsn=image.redo_lsn,
-                        page_map=prepared.reference,
-                        metadata=image.metadata,
-                        sealed=sealed,
-                    )
-                )
-                crash_points.reach("checkpoint:switched")
-                self._pages.install(prepared)
+                dropped = set(self._manifest.sealed)
+                try:
+                    self._write_and_switch(image)
+                except DiskFull:
+                    # The spare log file is there for this: the checkpoint will give back more than it takes.
+                    if not log.give_up_spare():
+                        raise
+                    self._write_and_switch(image)
                 log.trim(image.redo_lsn)
                 crash_points.reach("checkpoint:log_trimmed")
-                self._remove_sealed(set(previous.sealed), image.sealed)
+                self._remove_sealed(dropped, image.sealed)
                 crash_points.reach("checkpoint:sealed_removed")
             except DiskFull:
                 self._mark_again(image)
@@ -320,6 +315,19 @@ class Store:
             self._lock_file.release()
 
     # Steps
+
+    def _write_and_switch(self, image: CheckpointImage) -> None:
+        """Pages and map to new places, then the manifest. DiskFull: the old state is untouched."""
+        sealed = {name: self._sealed_ref(name) for name in sorted(image.sealed)}
+        manifest = self._manifest
+        prepared = self._pages.prepare(image.pages, image.live_arenas, manifest.sequence + 1)
+        self._switch(
+            manifest.next(
+                redo_lsn=image.redo_lsn, page_map=prepared.reference, metadata=image.metadata, sealed=sealed
+            )
+        )
+        crash_points.reach("checkpoint:switched")
+        self._pages.install(prepared)
 
     def _switch(self, manifest: Manifest) -> None:
         self._manifest = manifests.switch(self.fs, manifest, self._manifest.crc)
