@@ -260,10 +260,12 @@ class Store:
     def write_sealed(self, name: str, contents: SealedContents) -> SealedRef:
         """Writes a segment file, durable on return; it lives once a checkpoint or a log record names it.
 
-        Any thread. Raises DiskFull (nothing is left), StorageFailed (final).
+        Any thread. Raises DiskFull (nothing is left), StorageFailed (final); ValueError for a name that lives.
         """
         directory = _table_directory(name)
         self._check()
+        if name in self._manifest.sealed:
+            raise ValueError(f"sealed file {name} lives: it is never written again")
         try:
             with self._sealing:
                 if not self.fs.exists(directory):
@@ -275,7 +277,9 @@ class Store:
             raise
         with self._sealing:
             self._sealed[name] = reference
+            self._open_files.pop(name, None)
             self._doomed.discard(name)
+            self._discarded.discard(name)
         return reference
 
     def open_sealed(self, name: str) -> SealedFile:
