@@ -441,7 +441,7 @@ def floats(starts: Any, digits: Any, fixed_digits: int, valid: Any, out: Any, of
         count = 0
         point = 0
         seen_point = False
-        exponent = 0
+        exponent: Any = 0
         while j < end:
             c = digits[j]
             j += 1

@@ -36,8 +36,8 @@ def integers(data: Any, starts: Any, ends: Any, valid: Any, low: int, high: int,
         negative = at < end and data[at] == MINUS
         if at < end and (negative or data[at] == PLUS):
             at += 1
-        value = 0
-        good = 0 < end - at <= 18
+        value: Any = 0
+        good: Any = 0 < end - at <= 18
         if good:
             while at < end:
                 digit = np.int64(data[at]) - ZERO
@@ -73,11 +73,11 @@ def decimals(
         negative = at < end and data[at] == MINUS
         if at < end and (negative or data[at] == PLUS):
             at += 1
-        value = 0
+        value: Any = 0
         digits = 0
         places = -1
         up = False
-        good = True
+        good: Any = True
         while at < end:
             c = np.int64(data[at])
             at += 1
@@ -133,11 +133,11 @@ def floats(data: Any, starts: Any, ends: Any, valid: Any, out: Any, bad: Any) ->
         negative = at < end and data[at] == MINUS
         if at < end and (negative or data[at] == PLUS):
             at += 1
-        value = 0
+        value: Any = 0
         digits = 0
-        exponent = 0
+        exponent: Any = 0
         seen_point = False
-        good = True
+        good: Any = True
         while at < end:
             c = np.int64(data[at])
             if c == POINT and not seen_point:
@@ -161,7 +161,7 @@ def floats(data: Any, starts: Any, ends: Any, valid: Any, out: Any, bad: Any) ->
             minus = at < end and data[at] == MINUS
             if at < end and (minus or data[at] == PLUS):
                 at += 1
-            power = 0
+            power: Any = 0
             good = 0 < end - at <= 3
             while good and at < end:
                 digit = np.int64(data[at]) - ZERO
@@ -212,7 +212,7 @@ def booleans(data: Any, starts: Any, ends: Any, valid: Any, out: Any, bad: Any) 
 
 
 @njit(nogil=True, cache=True)
-def two(data: Any, at: int) -> int:
+def two(data: Any, at: int) -> Any:
     """The number of two digits, -100000 or so when they are not digits."""
     tens = np.int64(data[at]) - ZERO
     ones = np.int64(data[at + 1]) - ZERO
@@ -264,7 +264,7 @@ def iso_clock(data: Any, at: int, end: int) -> Any:
     minute = two(data, at + 3)
     at += 5
     second = 0
-    fraction = 0
+    fraction: Any = 0
     if at < end and data[at] == COLON:
         if end - at < 3:
             return -1, at
@@ -397,7 +397,7 @@ def timestamps(data: Any, starts: Any, ends: Any, valid: Any, use_zone: bool, ou
 
 
 @njit(nogil=True, cache=True)
-def hex_digit(c: int) -> int:
+def hex_digit(c: Any) -> Any:
     if 48 <= c <= 57:
         return c - 48
     if 97 <= c <= 102:
