@@ -1,9 +1,10 @@
-"""Who a client is: trust for the local user while no password is set, SCRAM-SHA-256 otherwise. Nothing else is offered: no MD5,
-no cleartext (RELIABILITY S1).
+"""Who a client is: trust for the local user while no password is set, SCRAM-SHA-256 otherwise. Nothing else is
+offered: no MD5, no cleartext (RELIABILITY S1).
 
-`Authenticator.begin` decides for a connection; a `ScramExchange` then takes the client's two messages. For a user who does not exist
-the whole exchange is played against a made-up verifier, whose salt is the same each time, and ends with the same error as a wrong
-password (S2). The mathematics are scramp's. Sans-IO; thread rule: an exchange belongs to one connection.
+`Authenticator.begin` decides for a connection; a `ScramExchange` then takes the client's two messages. For a user who
+does not exist the whole exchange is played against a made-up verifier, whose salt is the same each time, and ends with
+the same error as a wrong password (S2). The mathematics are scramp's. Sans-IO; thread rule: an exchange belongs to one
+connection.
 
 Source: RFC 5802, RFC 7677; PostgreSQL 15, 55.3.1; verifiers are written as PostgreSQL stores them
 (`SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, pg_authid.rolpassword).
@@ -87,7 +88,9 @@ class Authenticator:
     secret: bytes = field(default_factory=lambda: process.random_bytes(32))
 
     def begin(self, user: str, address: str | None) -> ScramExchange | None:
-        """The exchange a client has to pass, None when it is trusted. Errors: 28000 for an unknown user who would be trusted."""
+        """The exchange a client has to pass, None when it is trusted. Errors: 28000 for an unknown user who would be
+        trusted.
+        """
         known = self.verifier(user) if user in self.roles else None
         nobody_has_one = not any(self.verifier(role) for role in self.roles)
         if is_loopback(address) and nobody_has_one:
@@ -126,7 +129,9 @@ class ScramExchange:
             raise _malformed(error) from None
 
     def final(self, data: bytes) -> bytes:
-        """server-final-message, which ends the exchange well. Errors: 28P01 for a wrong proof, 08P01 for a malformed message."""
+        """server-final-message, which ends the exchange well. Errors: 28P01 for a wrong proof, 08P01 for a malformed
+        message.
+        """
         try:
             self._server.set_client_final(_ascii(data))
         except ScramException as error:

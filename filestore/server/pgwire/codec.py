@@ -1,14 +1,16 @@
-"""Bytes of a connection to messages: framing, nothing else. Sans-IO: `feed` takes what arrived and returns what is complete.
+"""Bytes of a connection to messages: framing, nothing else. Sans-IO: `feed` takes what arrived and returns what is
+complete.
 
-The first messages have no type byte; `Codec` reads one of them at a time, because what follows an SSLRequest is TLS and
-what follows a start-up is typed. Lengths are checked before anything is buffered for them: 10,000 bytes for a start-up packet and
-for every message that has no business being large, LARGE for the rest, as PostgreSQL has it (RELIABILITY S5).
+The first messages have no type byte; `Codec` reads one of them at a time, because what follows an SSLRequest is TLS
+and what follows a start-up is typed. Lengths are checked before anything is buffered for them: 10,000 bytes for a
+start-up packet and for every message that has no business being large, LARGE for the rest, as PostgreSQL has it
+(RELIABILITY S5).
 
 Neighbouring CopyData messages come out as one, joined by a kernel: pgbench sends one for each row.
 
 Whatever cannot be read becomes a `Broken` message in its place, so that messages before it are still served; after a
-fatal one nothing more comes out. Limits are PostgreSQL's (pqcomm.h: MAX_STARTUP_PACKET_LENGTH, PQ_SMALL_MESSAGE_LIMIT, PQ_LARGE_MESSAGE_LIMIT).
-"""
+fatal one nothing more comes out. Limits are PostgreSQL's (pqcomm.h: MAX_STARTUP_PACKET_LENGTH, PQ_SMALL_MESSAGE_LIMIT,
+PQ_LARGE_MESSAGE_LIMIT). """
 
 from __future__ import annotations
 

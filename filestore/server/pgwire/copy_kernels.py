@@ -1,7 +1,7 @@
 """COPY data to and from CopyData messages, without Python for each row.
 
-In: a run of CopyData messages joined into one piece of the stream. Out: a piece of COPY output cut into one CopyData message a
-row, which is what psycopg's and others' row-wise readers count on.
+In: a run of CopyData messages joined into one piece of the stream. Out: a piece of COPY output cut into one CopyData
+message a row, which is what psycopg's and others' row-wise readers count on.
 
 Oracles in the tests: `Codec` fed one message at a time; Python's csv and split.
 """
@@ -19,7 +19,7 @@ NO_QUOTE = -1
 
 
 @njit(nogil=True, cache=True)
-def big_endian(source: Any, at: int) -> int:
+def big_endian(source: Any, at: int) -> Any:
     """The int32 at source[at], uint8[]."""
     word = (
         (np.int64(source[at]) << 24)
@@ -34,9 +34,8 @@ def big_endian(source: Any, at: int) -> int:
 def strip_headers(source: Any, at: int, out: Any) -> Any:
     """Copies the bodies of complete CopyData messages from source[at:] to `out`, both uint8[].
 
-    Returns (end, used): where the first other, broken or incomplete message begins, and the bytes written. `out` holds at
-    least len(source) - at bytes. A length below 4 or beyond the source stops the run; the caller judges it.
-    """
+    Returns (end, used): where the first other, broken or incomplete message begins, and the bytes written. `out` holds
+    at least len(source) - at bytes. A length below 4 or beyond the source stops the run; the caller judges it. """
     used = 0
     size = len(source)
     while at + 5 <= size and source[at] == 100:
@@ -52,17 +51,24 @@ def strip_headers(source: Any, at: int, out: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def line_ends(source: Any, quote: int, ends: Any) -> int:
+def line_ends(source: Any, quote: int, escape: int, ends: Any) -> int:
     """Where each line of source uint8[] ends, its line end included; a line end between quotes is data.
 
-    `ends` int64[] has room for every line end and one more. Returns the number of lines; bytes after the last line end are one.
+    `ends` int64[] has room for every line end and one more. Returns the number of lines; bytes after the last line end
+    are one.
     """
     lines = 0
     inside = False
+    escaped = False
     for i in range(len(source)):
-        if source[i] == quote:
+        byte = source[i]
+        if escaped:
+            escaped = False
+        elif inside and byte == escape and escape != quote:
+            escaped = True
+        elif byte == quote:
             inside = not inside
-        elif source[i] == 10 and not inside:
+        elif byte == 10 and not inside:
             ends[lines] = i + 1
             lines += 1
     if len(source) > 0 and (lines == 0 or ends[lines - 1] != len(source)):
@@ -98,7 +104,9 @@ def tuple_ends(source: Any, at: int, ends: Any) -> int:
 
 @njit(nogil=True, cache=True)
 def add_headers(source: Any, ends: Any, out: Any) -> None:
-    """Writes source[..ends[0]], source[ends[0]..ends[1]] ... as CopyData messages; `out` is 5 bytes a message longer."""
+    """Writes source[..ends[0]], source[ends[0]..ends[1]] ... as CopyData messages; `out` is 5 bytes a message
+    longer.
+    """
     at = start = 0
     for k in range(len(ends)):
         length = ends[k] - start + 4
@@ -122,7 +130,7 @@ def join_copy_data(data: bytes, at: int) -> tuple[bytes, int]:
     return out[:used].tobytes(), int(end)
 
 
-def copy_data_rows(piece: bytes, binary: bool, quote: int = NO_QUOTE) -> bytes:
+def copy_data_rows(piece: bytes, binary: bool, quote: int = NO_QUOTE, escape: int = NO_QUOTE) -> bytes:
     """CopyData messages of one row each for whole rows of COPY output; binary's header goes with its first row."""
     source = np.frombuffer(piece, np.uint8)
     if binary:
@@ -130,7 +138,7 @@ def copy_data_rows(piece: bytes, binary: bool, quote: int = NO_QUOTE) -> bytes:
         count = tuple_ends(source, BINARY_HEADER_BYTES if piece.startswith(BINARY_SIGNATURE) else 0, ends)
     else:
         ends = np.empty(piece.count(b"\n") + 1, np.int64)
-        count = line_ends(source, quote, ends)
+        count = line_ends(source, quote, escape, ends)
     out = np.empty(len(source) + 5 * count, np.uint8)
     add_headers(source, ends[:count], out)
     return out.tobytes()

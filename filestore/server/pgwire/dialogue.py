@@ -1,13 +1,14 @@
 """What a client and its session say to each other once the session is there: simple and extended queries, COPY.
 
-A state machine over messages: `State` is explicit, there is one method per message, and `HANDLERS` says which may come when.
-Bytes to send are appended to `out`; nothing here knows sockets. A message whose work may have to wait is answered by a generator
-(`txn/drive.py`) that yields what it waits for, so the connection can serve others meanwhile; the session's steps run with the engine
-lock held, the making of rows without it.
+A state machine over messages: `State` is explicit, there is one method per message, and `HANDLERS` says which may come
+when. Bytes to send are appended to `out`; nothing here knows sockets. A message whose work may have to wait is
+answered by a generator (`txn/drive.py`) that yields what it waits for, so the connection can serve others meanwhile;
+the session's steps run with the engine lock held, the making of rows without it.
 
-Rules kept (PostgreSQL 15, 55.2): Describe never executes; after an error in the extended protocol everything up to Sync is
-skipped; ReadyForQuery comes after Query, FunctionCall and Sync only; an implicit transaction spans a Query string or all
-messages up to Sync, and is durable before its last CommandComplete or ReadyForQuery is sent; portals live as long as their transaction.
+Rules kept (PostgreSQL 15, 55.2): Describe never executes; after an error in the extended protocol everything up to
+Sync is skipped; ReadyForQuery comes after Query, FunctionCall and Sync only; an implicit transaction spans a Query
+string or all messages up to Sync, and is durable before its last CommandComplete or ReadyForQuery is sent; portals
+live as long as their transaction.
 
 Thread rule: the loop's thread; `RowSource.pull`, `CopyIn.feed` and the pieces of `CopyOut` may run on workers.
 """
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import RLock
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from filestore import errors
 from filestore.result import CopyIn, CopyOut, Notice, Result
@@ -30,16 +31,17 @@ from filestore.server.pgwire.copy_kernels import BINARY_HEADER_BYTES, copy_data_
 from filestore.server.pgwire.encode import RowEncoder
 from filestore.server.pgwire.parameters import given_types
 from filestore.server.pgwire.portal import Portal, RowSource, WireStatement
-from filestore.session import Session
 from filestore.storage.wait import Wait
 from filestore.txn.drive import Job, Steps
 
+if TYPE_CHECKING:
+    from filestore.session import Session
+
 # Output is handed to the transport when it has grown to this.
 FLUSH_BYTES: Final = 256 << 10
-# Rows are made in pieces of about this size: large enough that a hop to a worker does not count, small enough to stay in a cache.
+# Rows are made in pieces of about this size: large enough that a hop to a worker does not count, small enough to stay
+# in a cache.
 PIECE_BYTES: Final = 256 << 10
-# A piece of COPY data smaller than this is read on the loop's thread; the hop to a worker costs as much as reading it.
-COPY_INLINE_BYTES: Final = 4096
 NO_LIMIT: Final = 1 << 62
 # Unnamed statements that are kept because drivers parse the same text over and over.
 UNNAMED_KEPT: Final = 64
@@ -59,12 +61,15 @@ class CopyStream:
     def __init__(self) -> None:
         self.items: deque[m.Message] = deque()
         self.nbytes = 0
+        self.ended = False
         self.arrived = Wait()
 
     def put(self, message: m.Message) -> None:
         self.items.append(message)
         if isinstance(message, m.CopyData):
             self.nbytes += len(message.data)
+        else:
+            self.ended = True  # what comes now is no longer the copy's
         self.arrived.finish()
 
     def take(self) -> Steps[m.Message]:
@@ -79,12 +84,13 @@ class CopyStream:
 
 
 class Dialogue:
-    """See the module. `flush` sends `out` and returns what to wait for while the client does not read, None when it does.
+    """See the module. `flush` sends `out` and returns what to wait for while the client does not read, None when it
+    does.
 
     `polled` says whether the running steps may be broken off while they wait (cancel, timeouts).
     """
 
-    def __init__(self, session: Session, lock: RLock, workers: ThreadPoolExecutor, flush: Flush) -> None:  # type: ignore[valid-type]
+    def __init__(self, session: Session, lock: RLock, workers: ThreadPoolExecutor, flush: Flush) -> None:
         self.session = session
         self.state = State.READY
         self.out: list[bytes] = []
@@ -99,12 +105,20 @@ class Dialogue:
         self._in_block = False
 
     def handle(self, message: m.Message) -> Steps[None] | None:
-        """Does what the message asks; a generator when it may have to wait. Raises what the client is to be told by `failed`."""
+        """Does what the message asks; a generator when it may have to wait. Raises what the client is to be told by
+        `failed`.
+        """
+        self.polled = True
         handler = HANDLERS[self.state].get(type(message))
         if handler is None:
             kind = message.KIND or b"?"
             raise errors.ProtocolViolation(f"invalid frontend message type {kind[0]}", severity="FATAL")
         return handler(self, message)
+
+    @property
+    def takes_data(self) -> bool:
+        """Whether messages go to the COPY that waits for them, and not to the queue behind it."""
+        return self.incoming is not None and not self.incoming.ended
 
     def failed(self, error: BaseException, message: m.Message | None) -> None:
         """Tells the client of an error while `message` was served, and goes on as the protocol has it."""
@@ -147,7 +161,7 @@ class Dialogue:
             if result.copy_in is not None:
                 result = yield from self._copy_in(result.copy_in)
             elif result.copy_out is not None:
-                yield from self._copy_out(result.copy_out)
+                rows = yield from self._copy_out(result.copy_out)
             elif result.columns is not None:
                 encoder = RowEncoder(result.columns)
                 self.out.append(encoder.description)
@@ -255,7 +269,7 @@ class Dialogue:
             if result.copy_in is not None:
                 result = yield from self._copy_in(result.copy_in)
             elif result.copy_out is not None:
-                yield from self._copy_out(result.copy_out)
+                rows = yield from self._copy_out(result.copy_out)
             elif result.columns is not None:
                 encoder = portal.encoder or RowEncoder(result.columns)
                 portal.result = result
@@ -322,35 +336,35 @@ class Dialogue:
                     break
                 if not isinstance(message, m.CopyData):
                     raise _broken_copy(message)
-                if len(message.data) < COPY_INLINE_BYTES:
-                    copy.feed(message.data)
-                else:
-                    job = Job(self._workers, partial(copy.feed, message.data))
-                    yield job
-                    job.value()
+                job = Job(self._workers, partial(copy.feed, message.data))  # it may wait for whoever loads
+                yield job
+                job.value()
             self.state, self.incoming = State.READY, None
-            return (yield from self._engine(self.session.finish_copy(copy)))
+            result: Result = yield from self._engine(self.session.finish_copy(copy))
+            return result
         except BaseException:
             self.state, self.incoming = State.READY, None
             self.session.abort_copy(copy)
             raise
 
-    def _copy_out(self, copy: CopyOut) -> Steps[None]:
-        """Sends the rows of COPY TO STDOUT, each as a CopyData message."""
+    def _copy_out(self, copy: CopyOut) -> Steps[int]:
+        """Sends the rows of COPY TO STDOUT, each as a CopyData message; returns their number."""
+        rows = 0
         code = int(copy.binary)
         self.out.append(r.CopyOutResponse(code, (code,) * copy.column_count).encode())
         while True:
             job = Job(self._workers, partial(_copy_piece, copy))
             yield job
             piece = job.value()
-            if not piece:
+            if piece is None:
                 break
-            self.out.append(piece)
-            if len(piece) >= COPY_INLINE_BYTES:
-                wait = self._flush()
-                if wait is not None:
-                    yield wait
+            self.out.append(piece[0])
+            rows += piece[1]
+            wait = self._flush()
+            if wait is not None:
+                yield wait
         self.out.append(r.COPY_DONE)
+        return rows
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
@@ -374,7 +388,7 @@ class Dialogue:
                 with lock:
                     steps.close()
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - thrown into the steps
                 fault = error
 
     def _finish(self) -> Steps[None]:
@@ -450,15 +464,15 @@ def _broken_copy(message: m.Message) -> errors.Error:
     return errors.ProtocolViolation(f"unexpected message type 0x{message.KIND[0]:02X} during COPY from stdin")
 
 
-def _copy_piece(copy: CopyOut) -> bytes:
-    """The next piece of COPY output as CopyData messages; empty after the last."""
-    piece = next(copy.chunks, b"")
+def _copy_piece(copy: CopyOut) -> tuple[bytes, int] | None:
+    """The next piece of COPY output as CopyData messages, and its rows; None after the last."""
+    piece, rows = next(copy.chunks, (b"", 0))
     while copy.binary and len(piece) == BINARY_HEADER_BYTES:
-        following = next(copy.chunks, b"")
+        following, more = next(copy.chunks, (b"", 0))
         if not following:
             break
-        piece += following
-    return copy_data_rows(piece, copy.binary) if piece else b""
+        piece, rows = piece + following, rows + more
+    return (copy_data_rows(piece, copy.binary, copy.quote, copy.escape), rows) if piece else None
 
 
 def presentable(error: BaseException) -> errors.Error:
@@ -469,7 +483,9 @@ def presentable(error: BaseException) -> errors.Error:
         return errors.OutOfMemory("out of memory")
     if isinstance(error, RecursionError):
         return errors.StatementTooComplex("statement is nested too deeply")
-    return errors.InternalError(f"{type(error).__name__}: {error}", hint="This is a bug in FileStore; the server's log has more.")
+    return errors.InternalError(
+        f"{type(error).__name__}: {error}", hint="This is a bug in FileStore; the server's log has more."
+    )
 
 
 _EXTENDED: dict[type, Callable[..., Steps[None] | None]] = {

@@ -1,8 +1,8 @@
 """Batches to DataRow messages: the formats a portal was bound with, and two ways to the same bytes.
 
-A batch goes through whole-vector kernels (`query/render`). A batch of a few rows is put together value by value: for those the
-fixed cost of two kernel calls a column is more than the work. Both give the same bytes (tests compare them); what the short
-way does not know it leaves to the long one.
+A batch goes through whole-vector kernels (`query/render`). A batch of a few rows is put together value by value: for
+those the fixed cost of two kernel calls a column is more than the work. Both give the same bytes (tests compare them);
+what the short way does not know it leaves to the long one.
 
 A `RowEncoder` belongs to (columns, formats) and is kept with the prepared statement. Thread rule: no state, any thread.
 Source of the forms: PostgreSQL 15, 55.2.2 and the types' send functions.
@@ -21,7 +21,8 @@ from filestore.server.pgwire.replies import Field, RowDescription
 from filestore.storage.vector import INLINE_BYTES, Batch, Vector
 from filestore.types import Kind, SqlType
 
-# Up to this many rows the short way is the faster one (measured: 1.5 us a row of two columns, 12 us for a batch either way).
+# Up to this many rows the short way is the faster one (measured: 1.5 us a row of two columns, 12 us for a batch either
+# way).
 FEW_ROWS = 7
 
 NULL = b"\xff\xff\xff\xff"

@@ -1,7 +1,8 @@
 """What a client says: one plain value per message of the frontend, with `decode` of its body and `encode` of the whole.
 
-Pure: bytes to value, value to bytes, nothing else. `decode` is total (see `wire.Reader`); round trips and golden traces are
-in the tests. Values are immutable by convention (slots without `frozen`: they are made for every statement).
+Pure: bytes to value, value to bytes, nothing else. `decode` is total (see `wire.Reader`); round trips and golden
+traces are in the tests. Values are immutable by convention (slots without `frozen`: they are made for every
+statement).
 
 `Bind` and `Parse` are decoded without `Reader`: they lie on the path of every statement.
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeAlias
 
 from filestore import errors
-from filestore.server.pgwire.wire import INT16, INT32, Reader, counted, cstring, framed, too_short, utf8
+from filestore.server.pgwire.wire import INT32, Reader, counted, cstring, framed, too_short, utf8
 
 PROTOCOL_MAJOR = 3
 CANCEL_REQUEST = 80877102
@@ -197,11 +198,11 @@ class Parse:
 
 @dataclass(slots=True)
 class Bind:
-    """Makes a portal of a prepared statement. Format lists have no code (all text), one (for all) or one each; None is NULL.
+    """Makes a portal of a prepared statement. Format lists have no code (all text), one (for all) or one each; None is
+    NULL.
 
-    `body` and `formats_at` (where the parameters' format codes begin in it) are kept for the compiled point path, which reads
-    the parameters itself; they say nothing that the other fields do not.
-    """
+    `body` and `formats_at` (where the parameters' format codes begin in it) are kept for the compiled point path,
+    which reads the parameters itself; they say nothing that the other fields do not. """
 
     KIND: ClassVar[bytes] = b"B"
     portal: str
@@ -474,5 +475,6 @@ Message: TypeAlias = (
 )  # fmt: skip
 
 TYPED = (
-    Password, Query, Parse, Bind, Describe, Close, Execute, Sync, Flush, Terminate, FunctionCall, CopyData, CopyDone, CopyFail,
+    Password, Query, Parse, Bind, Describe, Close, Execute, Sync, Flush, Terminate, FunctionCall, CopyData, CopyDone,
+    CopyFail,
 )  # fmt: skip

@@ -1,8 +1,8 @@
 """Parameters of a Bind to vectors of length 1: the client's text or binary values in the types that binding found.
 
-Integers and plain strings, which are nearly all parameters there are, are read here; everything else, and everything that
-looks odd, goes through `query/text_parse`, which also words the errors. Nothing is ever spliced into SQL (RELIABILITY S7).
-"""
+Integers and plain strings, which are nearly all parameters there are, are read here; everything else, and everything
+that looks odd, goes through `query/text_parse`, which also words the errors. Nothing is ever spliced into SQL
+(RELIABILITY S7). """
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class ParameterDecoder:
             )
         if count != len(self.types):
             raise errors.ProtocolViolation(
-                f'bind message supplies {count} parameters, but prepared statement "{statement}" requires {len(self.types)}'
+                f'bind message supplies {count} parameters, but prepared statement "{statement}" '
+                f"requires {len(self.types)}"
             )
         formats = all_formats(codes, count, "parameter formats")
         made = [_decoder(t, f) for t, f in zip(self.types, formats, strict=True)]

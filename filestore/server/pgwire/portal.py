@@ -1,8 +1,8 @@
 """What lies between Bind and the last row: prepared statements with all that can be made once, portals, and their rows.
 
-`WireStatement` keeps beside a session's `Prepared` what the protocol needs of it on every use. `RowSource` hands out the
-rows of a result as DataRow bytes, as many as asked for, and remembers where it stopped (row-limited Execute). Batches are pulled one
-at a time and never held beyond that, so a result is as large as one batch, whatever its size.
+`WireStatement` keeps beside a session's `Prepared` what the protocol needs of it on every use. `RowSource` hands out
+the rows of a result as DataRow bytes, as many as asked for, and remembers where it stopped (row-limited Execute).
+Batches are pulled one at a time and never held beyond that, so a result is as large as one batch, whatever its size.
 
 Thread rule: a `RowSource` is used by one thread at a time, the loop's or a worker's; the rest belongs to the loop.
 """
@@ -11,16 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from filestore.query.datetime_text import TextSettings
-from filestore.query.plan import OutputColumn
 from filestore.result import Result
 from filestore.server.pgwire.encode import RowEncoder
 from filestore.server.pgwire.parameters import ParameterDecoder
 from filestore.server.pgwire.replies import NO_DATA, ParameterDescription
-from filestore.session import Prepared
 from filestore.storage.vector import Batch, Vector
+
+if TYPE_CHECKING:
+    from filestore.session import Prepared
 
 # Rows of one batch are encoded this many at a time, which bounds the memory of wide rows.
 ROWS_AT_ONCE = 4096
@@ -105,11 +106,11 @@ class RowSource:
     _at: int = 0
 
     def pull(self, rows_max: int, bytes_max: int) -> tuple[list[bytes], int]:
-        """DataRow bytes of the next rows and their number: at most `rows_max` rows, and not much more than `bytes_max` bytes.
+        """DataRow bytes of the next rows and their number: at most `rows_max` rows, and not much more than `bytes_max`
+        bytes.
 
-        Sets `exhausted` when no rows are left; as in PostgreSQL, a limit that is just met leaves that open. Raises what making
-        the rows raises. Not with the engine lock held.
-        """
+        Sets `exhausted` when no rows are left; as in PostgreSQL, a limit that is just met leaves that open. Raises
+        what making the rows raises. Not with the engine lock held. """
         out: list[bytes] = []
         rows = used = 0
         while rows < rows_max and used < bytes_max:
@@ -142,8 +143,3 @@ class RowSource:
         close = getattr(self.batches, "close", None)
         if close is not None:
             close()
-
-
-def source_of(result: Result, columns: tuple[OutputColumn, ...], encoder: RowEncoder | None, settings: TextSettings) -> RowSource:
-    """The rows of a result, in the portal's formats or, for a simple query, in text."""
-    return RowSource(result.batches, encoder or RowEncoder(columns), settings)

@@ -288,14 +288,14 @@ READY = {status: ReadyForQuery(status).encode() for status in "ITE"}
 
 Reply: TypeAlias = (
     Authentication | ParameterStatus | BackendKeyData | NegotiateProtocolVersion | ReadyForQuery | RowDescription
-    | ParameterDescription | DataRow | CommandComplete | ErrorResponse | NoticeResponse | CopyInResponse | CopyOutResponse
-    | CopyData | CopyDone | Done
+    | ParameterDescription | DataRow | CommandComplete | ErrorResponse | NoticeResponse | CopyInResponse
+    | CopyOutResponse | CopyData | CopyDone | Done
 )  # fmt: skip
 
 TYPED = (
     Authentication, ParameterStatus, BackendKeyData, NegotiateProtocolVersion, ReadyForQuery, RowDescription,
-    ParameterDescription, DataRow, CommandComplete, ErrorResponse, NoticeResponse, CopyInResponse, CopyOutResponse, CopyData,
-    CopyDone,
+    ParameterDescription, DataRow, CommandComplete, ErrorResponse, NoticeResponse, CopyInResponse, CopyOutResponse,
+    CopyData, CopyDone,
 )  # fmt: skip
 
 _BY_KIND = {cls.KIND: cls for cls in TYPED}
@@ -316,14 +316,16 @@ def decode_reply(kind: bytes, body: bytes) -> Reply:
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 _FIELDS = (
-    ("D", "detail"), ("H", "hint"), ("P", "position"), ("W", "context"), ("s", "schema"), ("t", "table"), ("c", "column"),
-    ("d", "datatype"), ("n", "constraint"),
+    ("D", "detail"), ("H", "hint"), ("P", "position"), ("W", "context"), ("s", "schema"), ("t", "table"),
+    ("c", "column"), ("d", "datatype"), ("n", "constraint"),
 )  # fmt: skip
 
 
 def error_response(error: errors.Error, severity: str = "ERROR") -> ErrorResponse:
-    """The fields of an error as PostgreSQL sends them. F, L and R, which PostgreSQL fills with its source's file, line and routine,
-    carry the class that raised it: clients require them to be there, nobody may rely on their values."""
+    """The fields of an error as PostgreSQL sends them.
+
+    F, L and R, which PostgreSQL fills with its source's file, line and routine, name the class that stands for the
+    error. """
     if error.severity != "ERROR":
         severity = error.severity
     fields = {"S": severity, "V": severity, "C": error.sqlstate, "M": error.message}

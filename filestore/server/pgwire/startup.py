@@ -1,11 +1,11 @@
 """What a start-up packet asks for: user, database, settings; and what the server refuses before there is a session.
 
 Pure functions over `Startup`. Parameters that are no field of the protocol are settings, as are the `-c name=value` of
-`options`; names beginning with `_pq_.` are protocol options, none of which is known. What clients send: psycopg and pgjdbc put
-search_path into `options`, asyncpg quotes client_encoding, pgjdbc sends DateStyle and TimeZone.
+`options`; names beginning with `_pq_.` are protocol options, none of which is known. What clients send: psycopg and
+pgjdbc put search_path into `options`, asyncpg quotes client_encoding, pgjdbc sends DateStyle and TimeZone.
 
-Source: PostgreSQL 15, 55.2.1 and 55.7 (StartupMessage); wording of the refusals from its backend_startup.c and postinit.c.
-"""
+Source: PostgreSQL 15, 55.2.1 and 55.7 (StartupMessage); wording of the refusals from its backend_startup.c and
+postinit.c. """
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def understand(message: Startup) -> Request:
 
 
 def encoding(value: str) -> str:
-    """The canonical name of a client encoding that can be served. Errors: 0A000 for one that needs conversion, 22023 for no encoding."""
+    """The canonical name of a client encoding that can be served. Errors: 0A000 for one that needs conversion, 22023
+    for no encoding.
+    """
     plain = re.sub(r"[^a-z0-9]", "", value.lower())
     if plain in _UTF8:
         return "UTF8"
@@ -72,7 +74,8 @@ def encoding(value: str) -> str:
 
 
 def options(text: str) -> dict[str, str]:
-    """The settings of a command-line string: `-c name=value`, `-cname=value`, `--name=value`; a backslash keeps the next character.
+    """The settings of a command-line string: `-c name=value`, `-cname=value`, `--name=value`; a backslash keeps the
+    next character.
 
     Errors: 42601 for anything else.
     """
@@ -82,9 +85,7 @@ def options(text: str) -> dict[str, str]:
         word = words.pop(0)
         if word == "-c" and words:
             word = words.pop(0)
-        elif word.startswith("-c") and len(word) > 2:
-            word = word[2:]
-        elif word.startswith("--"):
+        elif (word.startswith("-c") and len(word) > 2) or word.startswith("--"):
             word = word[2:]
         else:
             raise errors.SqlSyntaxError(f'invalid command-line argument for server process: "{word}"')

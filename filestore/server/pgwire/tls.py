@@ -1,8 +1,9 @@
 """TLS without sockets: bytes in, bytes out, so that the connection decides when a plain byte may be believed.
 
-`TlsLayer` wraps ssl.MemoryBIO. It begins either after an SSLRequest was answered 'S', or at once when a client opens with a
-ClientHello (`sslnegotiation=direct`), which has to name `postgresql` by ALPN, so that no other protocol's client can be
-talked into it. A byte that came before the handshake is the connection's to refuse (CVE-2021-23214, RELIABILITY S4).
+`TlsLayer` wraps ssl.MemoryBIO. It begins either after an SSLRequest was answered 'S', or at once when a client opens
+with a ClientHello (`sslnegotiation=direct`), which has to name `postgresql` by ALPN, so that no other protocol's
+client can be talked into it. A byte that came before the handshake is the connection's to refuse (CVE-2021-23214,
+RELIABILITY S4).
 
 Source: PostgreSQL 15, 55.2.11; ALPN and direct start of PostgreSQL 17.
 """

@@ -1,9 +1,9 @@
 """Reading and writing the protocol's primitive values: int16, int32, zero-terminated strings, counted bytes.
 
-A `Reader` walks one message body and is total: whatever the bytes, a read returns a value or raises `ProtocolViolation` (text
-that is not UTF-8 raises 22021), never more, and allocates nothing from a length it has not checked. Errors are worded as
-PostgreSQL's pqformat.c words them. It does not do: framing (see `codec`), meaning (see `messages`, `replies`).
-"""
+A `Reader` walks one message body and is total: whatever the bytes, a read returns a value or raises
+`ProtocolViolation` (text that is not UTF-8 raises 22021), never more, and allocates nothing from a length it has not
+checked. Errors are worded as PostgreSQL's pqformat.c words them. It does not do: framing (see `codec`), meaning (see
+`messages`, `replies`). """
 
 from __future__ import annotations
 
