@@ -247,6 +247,20 @@ ALL: Final = {
 }
 
 
+def describe() -> str:
+    """Markdown tables of every structure, offsets included: docs/durability.md holds them, and a test compares."""
+    lines = []
+    for name, dtype in ALL.items():
+        assert dtype.names is not None
+        lines += [f"### {name}: {dtype.itemsize} bytes", "", "| offset | bytes | field | form |", "|---|---|---|---|"]
+        for field in dtype.names:
+            found = dtype[field]
+            form = {"V": "bytes", "S": "text, zero-padded", "u": "unsigned", "i": "signed"}[found.kind]
+            lines.append(f"| {offset_of(dtype, field)} | {found.itemsize} | {field} | {form} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def round_up(nbytes: int, unit: int = BLOCK) -> int:
     """The least multiple of `unit` that is not below `nbytes`."""
     return -(-nbytes // unit) * unit
