@@ -9,12 +9,12 @@ Thread rule: `lock` guards all state changes (an RLock: the engine lock); everyt
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from filestore import __version__
-from filestore.hal import DirectIO, open_filesystem, process
+from filestore.hal import DirectIO, open_filesystem
 from filestore.hal.file import FileSystem
 from filestore.query.plan import Bound
 from filestore.query.plan_cache import PlanCache
@@ -46,10 +46,10 @@ class Database:
         self.options = options
         self.lock = engine.lock
         self.plans: PlanCache[Bound] = PlanCache()
-        self.pool = WorkerPool.start()
+        self.pool = WorkerPool()
         self.workers = ThreadPoolExecutor(_JOB_THREADS, thread_name_prefix="job")
         self.sessions: dict[int, Session] = {}
-        self.started_us = process.wall_us()
+        self.started_us = time.time_ns() // 1000
         self._next_process_id = 1
         self._guard = threading.Lock()
         self.closed = False
@@ -101,8 +101,3 @@ class Database:
         self.workers.shutdown(wait=True)
         self.pool.close()
         self.engine.close()
-
-
-def version_text() -> str:
-    """What version() answers; clients parse the first two words."""
-    return f"PostgreSQL 15.18 (FileStore {__version__}) on x86_64-pc-linux-gnu, compiled by numba, 64-bit"

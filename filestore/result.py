@@ -28,15 +28,21 @@ class CopyIn:
     binary: bool
     feed: Callable[[bytes], None]
     finish: Callable[[], Steps[Result]]
+    abort: Callable[[], None]
 
 
 @dataclass(slots=True)
 class CopyOut:
-    """COPY ... TO STDOUT: chunks of the chosen format, made as they are asked for."""
+    """COPY ... TO STDOUT: (bytes, rows in them) of the chosen format, made as they are asked for.
+
+    quote, escape: CSV's characters, between which a line end is data and no row's end; -1 for the other formats.
+    """
 
     column_count: int
     binary: bool
-    chunks: Iterator[bytes]
+    chunks: Iterator[tuple[bytes, int]]
+    quote: int = -1
+    escape: int = -1
 
 
 @dataclass(slots=True)

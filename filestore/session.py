@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from filestore import commands, errors
 from filestore.catalog.names import SessionCatalog
 from filestore.commands.cursors import Cursor
+from filestore.commands.transactions import checked_isolation
 from filestore.hal import process
 from filestore.query import dml
 from filestore.query import plan as p
@@ -27,14 +28,17 @@ from filestore.query.executor import execute
 from filestore.query.explain import rows_read
 from filestore.query.lexer import normalise
 from filestore.query.literals import parse_literal
+from filestore.query.optimize import optimize
 from filestore.query.parse import parse
 from filestore.query.point import PointSelect, point_of
+from filestore.query.rows import describe_value, text_result
 from filestore.query.statements import Statement
 from filestore.query.vectors import constant
+from filestore.query.widen import widened
 from filestore.result import CopyIn, Notice, Result
 from filestore.settings import Settings
 from filestore.storage.schema import TableDef
-from filestore.storage.vector import Batch, Vector
+from filestore.storage.vector import Array, Batch, Vector
 from filestore.txn.drive import Job, Steps
 from filestore.txn.locks import LockMode
 from filestore.txn.transaction import Transaction
@@ -82,9 +86,7 @@ class Session:
         self.database = database
         self.engine = database.engine
         self.user = user
-        self.settings = Settings()
-        for name, value in {"application_name": application_name, **(settings or {})}.items():
-            self.settings.set(name, value)
+        self.settings = Settings({"application_name": application_name, **(settings or {})}, user=user)
         self.process_id = database.register(self)
         self.cancel = Cancel()
         self.notices: list[Notice] = []
@@ -97,7 +99,6 @@ class Session:
         self.started_us = time.time_ns() // 1000
         self.statement_text = ""
         self._waiting_since_us: int | None = None
-        self._transaction_us = 0
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -155,10 +156,13 @@ class Session:
         self._bind_prepared(prepared)
         return prepared
 
-    def execute_prepared(self, prepared: Prepared, parameters: Sequence[Vector]) -> Steps[Result]:
-        """Runs a prepared statement with one vector of length 1 per parameter."""
+    def execute_prepared(self, prepared: Prepared, parameters: Sequence[Vector], rows: int = 1) -> Steps[Result]:
+        """Runs a prepared statement with one vector of length 1 per parameter.
+
+        An INSERT that `widen.can_widen` accepts also takes vectors of length `rows`, and inserts as many rows.
+        """
         assert prepared.statement is not None, "an empty statement is answered by the port"
-        return self._guarded(prepared.statement, self._execute_prepared(prepared, parameters))
+        return self._guarded(prepared.statement, self._execute_prepared(prepared, parameters, rows))
 
     def named(self, name: str) -> Prepared:
         """The statement prepared under a name; 26000 when there is none."""
@@ -182,7 +186,8 @@ class Session:
         return self._until_failure(copy.finish())
 
     def abort_copy(self, copy: CopyIn) -> None:
-        """The client gave up, or its data was refused."""
+        """The client gave up."""
+        copy.abort()
         with self.database.lock:
             self._fail()
 
@@ -191,6 +196,7 @@ class Session:
         if timeout or self.cancel.used:
             self.cancel = Cancel(timeout)
         self.statement_text = statement.text
+        self.settings.statement_us = time.time_ns() // 1000
         return self._until_failure(self._admitted(statement, steps))
 
     def _until_failure(self, steps: Steps[T]) -> Steps[T]:
@@ -222,7 +228,7 @@ class Session:
             if (yield from self._lock_tables(bound)):
                 return (yield from self.run(bound, values))
 
-    def _execute_prepared(self, prepared: Prepared, parameters: Sequence[Vector]) -> Steps[Result]:
+    def _execute_prepared(self, prepared: Prepared, parameters: Sequence[Vector], rows: int) -> Steps[Result]:
         statement = prepared.statement
         assert statement is not None
         if statement.utility is not None:
@@ -235,7 +241,8 @@ class Session:
                     raise errors.FeatureNotSupported("cached plan must not change result type")
             assert prepared.bound is not None
             if (yield from self._lock_tables(prepared.bound)):
-                return (yield from self.run(prepared.bound, parameters))
+                bound = prepared.bound if rows == 1 else widened(prepared.bound, rows)
+                return (yield from self.run(bound, parameters))
 
     # --- binding -----------------------------------------------------------------------------------------------------
 
@@ -245,6 +252,11 @@ class Session:
         if self.transaction is not None and self.transaction.registry is not None:
             return -1
         return self.engine.registry.version
+
+    def plan(self, statement: Statement, types: Sequence[SqlType | None] = ()) -> p.Bound:
+        """Binds and optimises a statement. Raises 42xxx with positions, 0A000 for what is not built."""
+        catalog = self.catalog()
+        return optimize(bind(statement, catalog, types), catalog)
 
     def _bind_prepared(self, prepared: Prepared) -> None:
         statement = prepared.statement
@@ -256,7 +268,7 @@ class Session:
         key = (prepared.text, prepared.given, self.settings.search_path, version)
         bound = None if version < 0 else self.database.plans.get(key)
         if bound is None:
-            bound = bind(statement, self.catalog(), prepared.given)
+            bound = self.plan(statement, prepared.given)
             if version >= 0:
                 self.database.plans.put(key, bound)
         prepared.bound, prepared.version = bound, version
@@ -270,13 +282,13 @@ class Session:
         """Binds a statement of a simple Query by way of the plan cache, keyed by its text without its literals."""
         version = self.registry_version
         if version < 0 or parameters:
-            return bind(statement, self.catalog(), [v.type for v in parameters]), parameters
+            return self.plan(statement, [v.type for v in parameters]), parameters
         text, literals = normalise(statement.text)
         types = tuple(_LITERAL_TYPES[kind] for kind, _ in literals)
         key = (text, types, self.settings.search_path, version)
         bound = self.database.plans.get(key)
         if bound is None:
-            bound = bind(parse(text)[0] if literals else statement, self.catalog(), types)
+            bound = self.plan(parse(text)[0] if literals else statement, types)
             self.database.plans.put(key, bound)
         values = [
             constant(t, parse_literal(t, text, self.settings))
@@ -305,6 +317,33 @@ class Session:
         columns = bound.plan.columns or None
         return Result(f"{_TAGS[bound.kind]} {written.count}", columns, iter(written.returned))
 
+    def run_point(self, prepared: Prepared, request: Array, bind_at: int, at: int) -> int:
+        """Answers a prepared point SELECT by its compiled form; see `PointSelect.run`. Engine lock held.
+
+        Negative when there is none, when its definitions have changed, or when the transaction asks for the general path.
+        """
+        point, engine = prepared.point, self.engine
+        if point is None or self.failed_block or prepared.version != engine.registry.version:
+            return -1
+        mark = bound = 0
+        transaction = self.transaction
+        if transaction is None:
+            timestamp = max(engine.manager.durable_timestamp, self.last_commit)
+        else:
+            if transaction.registry is not None or not engine.locks.try_acquire(
+                transaction, point.table.oid, LockMode.ACCESS_SHARE
+            ):
+                return -1
+            snapshot = engine.statement_snapshot(transaction)
+            timestamp, mark = snapshot.timestamp, snapshot.mark
+            bound = snapshot.bounds.get(point.table.storage_id, 0)
+        if point.stored is None:
+            point.stored = engine.table(point.table), engine.index(point.table, point.key)
+        table, key = point.stored
+        if table.storage_id not in engine.tables:
+            return -1
+        return point.run(table.directory, key.index.pages.data, timestamp, mark, bound, request, bind_at, at)
+
     def run_source(self, source: p.Plan, context: ExecutionContext) -> Steps[list[Batch]]:
         """All batches of a plan; a plan that reads much runs on a worker, without the engine lock."""
         if self.reads_little(source):
@@ -317,6 +356,19 @@ class Session:
         """Whether running the plan is short enough for the event loop."""
         return rows_read(plan, lambda t: self.engine.table(t).live_rows) <= INLINE_ROWS
 
+    def value_of(self, text: str) -> str:
+        """The text of a query's single value, for messages; runs in the session's transaction."""
+        batches = execute(self.plan(parse(text)[0]).plan, self.context())
+        return next((describe_value(b.columns[0], 0) for b in batches if b.length), "null")
+
+    def explain(self, statement: Statement, options: Mapping[str, object]) -> Steps[Result]:
+        """The plan of a statement as text or JSON; with ANALYZE it runs, and the plan says what that took."""
+        bound = self.plan(statement)
+        lines = explain_lines(bound, options)
+        columns, batch = text_result(("QUERY PLAN",), [(line,) for line in lines])
+        yield from ()
+        return Result("EXPLAIN", columns, iter((batch,)))
+
     def visible_rows(self, definition: TableDef) -> Iterator[Batch]:
         """All columns of all rows that a new statement sees."""
         columns = tuple(p.OutputColumn(c.name, c.type, definition.oid, i + 1) for i, c in enumerate(definition.columns))
@@ -326,17 +378,17 @@ class Session:
         """The execution context of one statement; takes its snapshot."""
         catalog = self.catalog()
         return ExecutionContext(
-            snapshot=self.engine.transactions.statement_snapshot(self.begin()),
+            snapshot=self.engine.statement_snapshot(self.begin()),
             table=self.engine.table,
-            index=self.engine.key,
+            index=self.engine.index,
             system_table=catalog.system_table,
             session_function=catalog.session_function,
             parameters=tuple(parameters),
             settings=self.settings,
             cancel=self.cancel,
             pool=self.database.pool,
-            statement_us=time.time_ns() // 1000,
-            transaction_us=self._transaction_us,
+            statement_us=self.settings.statement_us,
+            transaction_us=self.settings.transaction_us,
             compile=self.database.options.compile,
         )
 
@@ -344,14 +396,13 @@ class Session:
 
     def lock_table(self, definition: TableDef, mode: LockMode) -> Steps[None]:
         """Locks a table until the transaction ends, waiting for it."""
-        locks = self.engine.transactions.locks
-        yield from self.lock_waits(locks.acquire(self.begin(), definition.oid, mode))
+        yield from self.lock_waits(self.engine.lock_table(self.begin(), definition.oid, mode))
 
     def _lock_tables(self, bound: p.Bound) -> Steps[bool]:
         """Locks what a statement reads and writes. False when a definition changed during a wait: bind again."""
         if not bound.tables:
             return True
-        transaction, locks = self.begin(), self.engine.transactions.locks
+        transaction, locks = self.begin(), self.engine.locks
         written = bound.plan.table.oid if isinstance(bound.plan, p.Insert | p.Update | p.Delete) else 0
         waited = False
         for table in bound.tables:
@@ -375,13 +426,15 @@ class Session:
     def begin(self) -> Transaction:
         """The open transaction; starts an implicit one when there is none."""
         if self.transaction is None:
-            self._transaction_us = time.time_ns() // 1000
+            settings = self.settings
+            settings.begin()
+            settings.transaction_us = settings.statement_us
             self.transaction = self.engine.begin(
-                self.settings.get("transaction_isolation"),
-                self.settings.get("transaction_read_only") == "on",
-                self.last_commit,
+                checked_isolation(settings.transaction_isolation),
+                read_only=settings.transaction_read_only,
+                minimum_timestamp=self.last_commit,
             )
-            self.transaction.synchronous = self.settings.synchronous_commit
+            self.transaction.synchronous = settings.synchronous_commit
         return self.transaction
 
     def commit_block(self) -> Steps[str]:
@@ -411,10 +464,10 @@ class Session:
             durable = self.engine.commit(transaction)
         except BaseException:
             self.engine.abort(transaction)
-            self.settings.end_transaction(committed=False)
+            self.settings.rollback()
             raise
         self.last_commit = max(self.last_commit, transaction.timestamp)
-        self.settings.end_transaction(committed=True)
+        self.settings.commit()
         if not durable.done:
             yield durable
         if durable.error is not None:
@@ -425,7 +478,7 @@ class Session:
         self.close_cursors()
         if transaction is not None:
             self.engine.abort(transaction)
-            self.settings.end_transaction(committed=False)
+            self.settings.rollback()
 
     def _fail(self) -> None:
         self._abort()

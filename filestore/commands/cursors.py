@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from filestore import errors
 from filestore.query import statements as s
@@ -84,6 +84,8 @@ def run(session: Session, command: Command) -> Steps[Result]:
             find(session, name)
             del session.cursors[name]
             return Result("CLOSE CURSOR")
+        case _:
+            assert_never(command)
 
 
 def find(session: Session, name: str) -> Cursor:

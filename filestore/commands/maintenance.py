@@ -41,7 +41,7 @@ def run(session: Session, command: Command) -> Steps[Result]:
                 definition = session.catalog().required(name)
                 kind = LockMode[mode.upper().replace(" ", "_")]
                 if nowait:
-                    locks = session.engine.transactions.locks
+                    locks = session.engine.locks
                     if not locks.try_acquire(session.begin(), definition.oid, kind):
                         raise errors.LockNotAvailable(f'could not obtain lock on relation "{definition.name}"')
                 else:

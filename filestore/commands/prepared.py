@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from filestore import errors
 from filestore.query import statements as s
@@ -45,6 +45,8 @@ def run(session: Session, command: Command) -> Steps[Result]:
             session.named(name)
             del session.prepared[name]
             return Result("DEALLOCATE")
+        case _:
+            assert_never(command)
 
 
 def _argument(session: Session, text: str, sql_type: SqlType) -> Vector:

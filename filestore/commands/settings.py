@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from filestore.query import statements as s
 from filestore.query.plan import OutputColumn
 from filestore.query.rows import text_result
 from filestore.result import Result
+from filestore.settings_table import SETTINGS
 from filestore.txn.drive import Steps
 from filestore.types import TEXT
 
@@ -20,17 +21,13 @@ Command = s.SetVariable | s.ResetVariable | s.ShowVariable | s.Discard
 def run(session: Session, command: Command) -> Steps[Result]:
     """Runs a settings command. Raises 42704 for an unknown name, 22023 for a bad value."""
     yield from ()
+    session.begin()
     match command:
         case s.SetVariable(name=name, value=value, local=local):
             if local and not session.explicit:
                 session.notice("WARNING", "25P01", "SET LOCAL can only be used in transaction blocks")
                 return Result("SET")
-            if value is None:
-                session.settings.reset(name)
-            elif local:
-                session.settings.set_local(name, value)
-            else:
-                session.settings.set(name, value)
+            session.settings.set(name, value, local)
             return Result("SET")
         case s.ResetVariable(name=None):
             session.settings.reset_all()
@@ -39,8 +36,7 @@ def run(session: Session, command: Command) -> Steps[Result]:
             session.settings.reset(name)
             return Result("RESET")
         case s.ShowVariable(name=None):
-            rows = [(d.name, d.value, d.description) for d in session.settings.describe_all()]
-            columns, batch = text_result(("name", "setting", "description"), rows)
+            columns, batch = text_result(("name", "setting", "description"), session.settings.all())
             return Result("SHOW", columns, iter((batch,)))
         case s.ShowVariable(name=str() as name):
             columns, batch = text_result((shown_name(name),), [(session.settings.get(name),)])
@@ -51,13 +47,14 @@ def run(session: Session, command: Command) -> Steps[Result]:
                 session.prepared.clear()
                 session.close_cursors()
             return Result(f"DISCARD {what.upper()}")
+        case _:
+            assert_never(command)
 
 
 def shown_name(name: str) -> str:
     """The column name of SHOW: the setting's own spelling, e.g. TimeZone."""
-    from filestore.settings import canonical_name
-
-    return canonical_name(name)
+    known = SETTINGS.get(name.lower())
+    return name.lower() if known is None else known.name
 
 
 def show_columns(name: str | None) -> tuple[OutputColumn, ...]:

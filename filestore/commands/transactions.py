@@ -22,7 +22,11 @@ def run(session: Session, command: Command) -> Steps[Result]:
             if session.explicit:
                 session.notice("WARNING", "25001", "there is already a transaction in progress")
                 return Result(tag)
-            _apply(session, modes)
+            if session.transaction is None:
+                session.settings.begin()
+                _apply(session, modes)
+            else:
+                _change(session, modes)
             session.explicit = True
             session.begin()
             return Result(tag)
@@ -73,11 +77,10 @@ def checked_isolation(level: str) -> str:
 
 def _apply(session: Session, modes: s.TransactionModes) -> None:
     """Settings of the transaction that BEGIN starts; they end with it."""
-    isolation = modes.isolation or session.settings.get("default_transaction_isolation")
-    session.settings.set_local("transaction_isolation", checked_isolation(isolation))
-    default_read_only = session.settings.get("default_transaction_read_only") == "on"
-    read_only = default_read_only if modes.read_only is None else modes.read_only
-    session.settings.set_local("transaction_read_only", "on" if read_only else "off")
+    if modes.isolation is not None:
+        session.settings.set_local("transaction_isolation", checked_isolation(modes.isolation))
+    if modes.read_only is not None:
+        session.settings.set_local("transaction_read_only", "on" if modes.read_only else "off")
 
 
 def _apply_default(session: Session, modes: s.TransactionModes) -> None:
@@ -91,12 +94,12 @@ def _change(session: Session, modes: s.TransactionModes) -> None:
     transaction = session.begin()
     if modes.isolation is not None:
         level = checked_isolation(modes.isolation)
-        if transaction.has_snapshot and level != transaction.isolation:
+        if transaction.snapshot is not None and level != transaction.isolation:
             raise errors.ActiveTransaction("SET TRANSACTION ISOLATION LEVEL must be called before any query")
         transaction.isolation = level
         session.settings.set_local("transaction_isolation", level)
     if modes.read_only is not None:
-        if transaction.read_only and not modes.read_only and transaction.has_snapshot:
+        if transaction.read_only and not modes.read_only and transaction.snapshot is not None:
             raise errors.ActiveTransaction("transaction read-write mode must be set before any query")
         transaction.read_only = modes.read_only
         session.settings.set_local("transaction_read_only", "on" if modes.read_only else "off")

@@ -21,7 +21,7 @@ from filestore.query.evaluate import evaluate
 from filestore.query.expr import Expr
 from filestore.query.rows import describe_key, describe_row, stored_form
 from filestore.query.vectors import broadcast, concat_batches
-from filestore.storage.schema import CheckDef, TableDef
+from filestore.storage.schema import CheckDef, KeyDef, TableDef
 from filestore.storage.vector import Array, Batch, Vector
 from filestore.storage.wait import Wait
 from filestore.txn.engine import Engine
@@ -63,16 +63,13 @@ def run_insert(node: p.Insert, ctx: WriteContext) -> Generator[Wait, None, Writt
     rows = _stored_rows(node.table, rows)
     check_rows(node.table, node.checks, rows, ctx.execution)
     table = ctx.engine.table(node.table)
-    if rows.length >= BULK_ROWS:
-        try:
+    try:
+        if rows.length >= BULK_ROWS:
             yield from ctx.engine.bulk_load(ctx.transaction, table, [rows.columns])
-        except KeyConflict as conflict:
-            raise unique_violation(node.table, conflict, rows.columns) from None
-    else:
-        try:
+        else:
             yield from insert_rows(ctx.transaction, table, rows.columns, rows.length)
-        except KeyConflict as conflict:
-            raise unique_violation(node.table, conflict, rows.columns) from None
+    except KeyConflict as conflict:
+        raise unique_violation(node.table, conflict.key, rows.columns, conflict.row) from None
     if node.returning is not None:
         written.returned = [_project(node.returning, rows, ctx.execution)]
     return written
@@ -96,7 +93,7 @@ def run_update(node: p.Update, ctx: WriteContext) -> Generator[Wait, None, Writt
     try:
         yield from update_rows(ctx.transaction, table, claimed, changed.columns, ordinals)
     except KeyConflict as conflict:
-        raise unique_violation(node.table, conflict, changed.columns) from None
+        raise unique_violation(node.table, conflict.key, changed.columns, conflict.row) from None
     if node.returning is not None:
         row = Batch([*changed.columns, *extras], len(claimed))
         written.returned = [_project(node.returning, row, ctx.execution)]
@@ -164,20 +161,40 @@ def _project(exprs: Sequence[Expr], rows: Batch, ctx: ExecutionContext) -> Batch
     return Batch([broadcast(evaluate(e, rows, ctx), rows.length) for e in exprs], rows.length)
 
 
+class RowError(Exception):
+    """A constraint that row `row` of a batch breaks; `error` is what the user is to see."""
+
+    def __init__(self, row: int, error: errors.IntegrityError) -> None:
+        super().__init__(error.message)
+        self.row = row
+        self.error = error
+
+
 def check_rows(
     definition: TableDef, checks: Sequence[tuple[CheckDef, Expr]], rows: Batch, ctx: ExecutionContext
 ) -> None:
     """Raises 23502 or 23514, with the constraint's fields, for the first row that breaks NOT NULL or a CHECK."""
+    try:
+        check_each(definition, checks, rows, ctx)
+    except RowError as error:
+        raise error.error from None
+
+
+def check_each(
+    definition: TableDef, checks: Sequence[tuple[CheckDef, Expr]], rows: Batch, ctx: ExecutionContext
+) -> None:
+    """As `check_rows`, but raises RowError, which says which row it was."""
     for column, vector in zip(definition.columns, rows.columns, strict=True):
         if column.not_null and vector.valid is not None and not vector.valid.all():
             row = int(np.argmin(vector.valid))
-            raise errors.NotNullViolation(
+            error: errors.IntegrityError = errors.NotNullViolation(
                 f'null value in column "{column.name}" of relation "{definition.name}" violates not-null constraint',
                 detail=f"Failing row contains {describe_row(rows, row)}.",
                 schema=definition.schema,
                 table=definition.name,
                 column=column.name,
             )
+            raise RowError(row, error)
     for check, condition in checks:
         outcome = broadcast(evaluate(condition, rows, ctx), rows.length)
         broken = ~outcome.plain().data.astype(np.bool_)
@@ -185,23 +202,26 @@ def check_rows(
             broken &= outcome.valid
         if broken.any():
             row = int(np.argmax(broken))
-            raise errors.CheckViolation(
+            error = errors.CheckViolation(
                 f'new row for relation "{definition.name}" violates check constraint "{check.name}"',
                 detail=f"Failing row contains {describe_row(rows, row)}.",
                 schema=definition.schema,
                 table=definition.name,
                 constraint=check.name,
             )
+            raise RowError(row, error)
 
 
-def unique_violation(definition: TableDef, conflict: KeyConflict, columns: Sequence[Vector]) -> errors.UniqueViolation:
-    """23505 with PostgreSQL's detail line, which ORMs parse."""
-    names = ", ".join(definition.columns[i].name for i in conflict.key.columns)
-    values = describe_key([columns[i] for i in conflict.key.columns], conflict.row)
+def unique_violation(
+    definition: TableDef, key: KeyDef, columns: Sequence[Vector | None], row: int
+) -> errors.UniqueViolation:
+    """23505 with PostgreSQL's detail line, which ORMs parse; `columns` holds the key's columns at their ordinals."""
+    names = ", ".join(definition.columns[i].name for i in key.columns)
+    values = describe_key([v for i in key.columns if (v := columns[i]) is not None], row)
     return errors.UniqueViolation(
-        f'duplicate key value violates unique constraint "{conflict.key.name}"',
+        f'duplicate key value violates unique constraint "{key.name}"',
         detail=f"Key ({names})=({values}) already exists.",
         schema=definition.schema,
         table=definition.name,
-        constraint=conflict.key.name,
+        constraint=key.name,
     )

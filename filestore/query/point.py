@@ -26,19 +26,26 @@ _TEXT_KINDS = frozenset({Kind.TEXT, Kind.VARCHAR, Kind.BPCHAR, Kind.NAME})
 
 @dataclass(slots=True)
 class PointSelect:
-    """The compiled form of one prepared point SELECT; `out` is reused by every call."""
+    """The compiled form of one prepared point SELECT; `out` is reused by every call, `stored` is (Table, StoredKey) once it ran."""
 
     table: TableDef
     key: KeyDef
     shape: Array
     out: Array = field(default_factory=lambda: np.empty(_OUT_BYTES, np.uint8))
+    stored: Any = None
 
-    def run(self, directory: Array, pages: Array, timestamp: int, request: Any, bind_at: int, out_at: int) -> int:
-        """Writes the row into `out` from `out_at`; see `point_kernels.point_select`.
+    def run(
+        self, directory: Array, pages: Array, timestamp: int, mark: int, bound: int, request: Any, bind_at: int, at: int
+    ) -> int:
+        """Writes the row's DataRow into `out` from `at`; returns the position behind it (`at` when there is no such row), or
+        a negative number when the general path must answer.
 
-        request: uint8[] holding the Bind message, bind_at: where its parameter format codes begin.
+        directory, pages: the table's and the index's memory. timestamp, mark, bound: the snapshot. request: uint8[] holding the
+        Bind message, bind_at: where its parameter format codes begin.
         """
-        return int(k.point_select(directory, pages, timestamp, self.shape, request, bind_at, self.out, out_at))
+        return k.point_select(  # type: ignore[no-any-return]
+            directory, pages, timestamp, mark, bound, self.shape, request, bind_at, self.out, at
+        )
 
 
 def point_of(bound: p.Bound) -> PointSelect | None:

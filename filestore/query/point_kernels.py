@@ -236,11 +236,20 @@ def put_row(directory: Any, address: int, shape: Any, request: Any, formats_at: 
 
 @njit(nogil=True, cache=True)
 def point_select(
-    directory: Any, pages: Any, timestamp: int, shape: Any, request: Any, bind_at: int, out: Any, out_at: int
+    directory: Any,
+    pages: Any,
+    timestamp: int,
+    mark: int,
+    bound: int,
+    shape: Any,
+    request: Any,
+    bind_at: int,
+    out: Any,
+    out_at: int,
 ) -> int:
     """Looks up the row that a Bind message names and writes its DataRow at `out_at`.
 
-    Returns the position behind what was written (`out_at` itself when there is no such row), or FALLBACK. Errors are the general
+    timestamp, mark and bound are the snapshot's. Returns the position behind what was written (`out_at` itself when there is no such row), or FALLBACK. Errors are the general
     path's: a parameter that it would refuse is not understood here.
     """
     good, value, formats_at = parameter(request, bind_at, shape[2])
@@ -252,7 +261,7 @@ def point_select(
     key = sortable_int(value, bits)
     record = find_u64(pages, key)
     while record >= 0:
-        address = visible_version(directory, record, timestamp, 0, 0)
+        address = visible_version(directory, record, timestamp, mark, bound)
         if address >= 0:
             row = directory[address >> SLOT_BITS]
             field = HEADER + shape[0] * COLUMN_FIELDS

@@ -85,12 +85,12 @@ class _FutureWait(Wait):
 
 
 def load(
-    engine: Engine, txn: Transaction, table: Table, batches: Iterable[Sequence[Vector]]
+    engine: Engine, txn: Transaction, table: Table, batches: Iterable[Sequence[Vector] | Wait]
 ) -> Generator[Wait, None, int]:
     """Loads batches (table order, stored types, dictionary-encoded or not); returns the rows. Engine lock held.
 
     Raises KeyConflict with the row's number in the load, and whatever the iterable raises; the transaction must abort then. Reading
-    the iterable happens under the lock: hand over batches that are parsed already, or a queue that never blocks for long.
+    the iterable happens under the lock, so it must not block: while the next batch is being made it gives a Wait instead.
     """
     txn.writes_of(table)
     pending = _Pending()
@@ -99,6 +99,9 @@ def load(
     with ThreadPoolExecutor(engine.options.workers, "filestore-bulk") as workers:
         try:
             for batch in batches:
+                if isinstance(batch, Wait):
+                    yield batch
+                    continue
                 if len(batch[0]):
                     pending.parts.append(batch)
                     pending.rows += len(batch[0])

@@ -202,7 +202,7 @@ class Engine:
         return self.locks.acquire(txn, oid, mode)
 
     def bulk_load(
-        self, txn: Transaction, table: Table, batches: Iterable[Sequence[Vector]]
+        self, txn: Transaction, table: Table, batches: Iterable[Sequence[Vector] | Wait]
     ) -> Generator[Wait, None, int]:
         """Loads many rows as sealed segments; returns how many. See `filestore.txn.bulk`."""
         return bulk.load(self, txn, table, batches)
