@@ -62,7 +62,8 @@ def _check_chains(table: Table, segment: Segment, begins: Array, ends: Array) ->
             record = int(segment_kernels.record_at(matrix, base | slot))
             if int(segment_kernels.record_at(matrix, before)) != record:
                 problems.append(f"version {base | slot} follows {before}, which is another row's")
-            if int(segment_kernels.end_at(matrix, before)) != int(begins[slot]):
+            # A collapsed begin says no more than "long ago".
+            if segment.begin is not None and int(segment_kernels.end_at(matrix, before)) != int(begins[slot]):
                 problems.append(f"version {base | slot} does not begin when {before} ends")
             head = int(segment_kernels.head_at(matrix, record))
             if ends[slot] == d.INFINITY and head != base | slot:

@@ -28,6 +28,7 @@ from filestore.storage.vector import EMPTY_HEAP, Array, Batch, Vector
 
 _NO_VALID: Final[Array] = np.empty(0, np.bool_)
 _SCRATCH_BYTES: Final = 1 << 16
+FIRST_TIMESTAMP: Final = 1  # of the first commit ever; as a begin it says "long ago"
 
 
 class SnapshotView(Protocol):
@@ -319,10 +320,10 @@ class Table:
             self.collapse(number)
 
     def collapse(self, number: int) -> None:
-        """One begin instead of a vector; only for begins that every snapshot sees."""
+        """One begin, the first timestamp, instead of a vector; only for begins that every snapshot sees."""
         segment = self.segments[number]
         assert segment is not None and segment.sealed is not None, "a sealed segment"
-        segment.drop_begin(int(self.directory[number, d.LAST_BEGIN]))
+        segment.drop_begin(FIRST_TIMESTAMP)
 
     # --- versions
 
