@@ -238,7 +238,7 @@ def _sources(context: Context, table: TableDef, alias: str, items: list[Any]) ->
 
 
 def _shift_into(scope: Scope, others: Scope, width: int) -> None:
-    from filestore.query.rules.extract_join_keys import shift
+    from filestore.query.rules.traversal import shift
 
     for relation in others.relations:
         for column in relation.columns:

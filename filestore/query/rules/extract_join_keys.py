@@ -1,15 +1,31 @@
-"""Equalities between the two sides of a join become hash keys."""
+"""Equalities between the two sides of a join become hash keys.
+
+    Join(cross, a, b) under Filter(a.x = b.y AND a.z > b.z)  ->  Join(inner, a, b, keys x = y, residual z > z)
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from filestore.query import expr as e
+from filestore.query import plan as p
+from filestore.query.plan import Plan
+from filestore.query.rules.traversal import bottom_up, has_subquery, shift
 
 
-def shift(expr: e.Expr, by: int) -> e.Expr:
-    """The expression with every column number moved by `by`."""
-    if by == 0:
-        return expr
-    return e.transform(expr, lambda x: e.Column(x.type, x.index + by, x.name) if isinstance(x, e.Column) else x)
+def extract_join_keys(plan: Plan) -> Plan:
+    """Moves equalities from residual conditions into the keys; a CROSS join that gets a condition becomes INNER."""
+    return bottom_up(plan, _extract)
+
+
+def _extract(plan: Plan) -> Plan:
+    if not isinstance(plan, p.Join) or plan.residual is None:
+        return plan
+    left, right, rest = split_condition(plan.residual, len(plan.left.columns))
+    kind = p.JoinKind.INNER if plan.kind is p.JoinKind.CROSS else plan.kind
+    if not left:
+        return plan if kind is plan.kind else replace(plan, kind=kind)
+    return replace(plan, kind=kind, left_keys=plan.left_keys + left, right_keys=plan.right_keys + right, residual=rest)
 
 
 def split_condition(condition: e.Expr | None, width: int) -> tuple[tuple[e.Expr, ...], tuple[e.Expr, ...], e.Expr | None]:
@@ -28,7 +44,7 @@ def split_condition(condition: e.Expr | None, width: int) -> tuple[tuple[e.Expr,
 
 
 def _sides(part: e.Expr, width: int) -> tuple[e.Expr, e.Expr] | None:
-    if not isinstance(part, e.Call) or part.name != "eq":
+    if not isinstance(part, e.Call) or part.name != "eq" or has_subquery(part):
         return None
     a, b = part.args
     left, right = e.columns_of(a), e.columns_of(b)
