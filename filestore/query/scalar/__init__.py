@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from filestore.query.scalar import arithmetic, compare
+from filestore.query.scalar import (
+    arithmetic,
+    compare,
+    dates,
+    formatting,
+    mathematics,
+    patterns,
+    session,
+    strings,
+)
 from filestore.query.scalar.registry import IMPLEMENTATIONS
 
-__all__ = ["IMPLEMENTATIONS", "arithmetic", "compare"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "arithmetic",
+    "compare",
+    "dates",
+    "formatting",
+    "mathematics",
+    "patterns",
+    "session",
+    "strings",
+]

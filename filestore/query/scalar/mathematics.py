@@ -1,0 +1,147 @@
+"""Mathematical functions of integers, floats and numerics, with PostgreSQL's rounding and errors."""
+
+from __future__ import annotations
+
+import decimal
+import math
+import random
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from filestore import errors
+from filestore.query.scalar import decimals
+from filestore.query.scalar.arithmetic import INTEGER_BOUNDS, check_floats, check_underflow, out_of_range
+from filestore.query.scalar.registry import FLOATS, checked, implement, strict
+from filestore.query.vectors import as_decimal64
+from filestore.storage.vector import Vector
+from filestore.types import INTEGER_KINDS, Kind, SqlType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from filestore.query.context import ExecutionContext
+
+
+@strict("abs")
+def _abs(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    vector = args[0]
+    if result.kind is Kind.NUMERIC:
+        narrow = as_decimal64(vector)
+        if narrow is not None and (len(narrow) == 0 or narrow.data.min() > -(2**63)):
+            return Vector(result, np.abs(narrow.data), None, scale=narrow.scale)
+        return decimals.by_objects(args, length, result, abs)
+    if result.kind in INTEGER_KINDS:
+        least = vector.data == -INTEGER_BOUNDS[result.kind]
+        if (least if vector.valid is None else least & vector.valid).any():
+            raise out_of_range(result.kind)
+    return Vector(result, np.abs(vector.data))
+
+
+@strict("sign")
+def _sign(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    if result.kind is Kind.NUMERIC:
+        return decimals.by_objects(args, length, result, lambda v: v if v.is_nan() else Decimal((v > 0) - (v < 0)))
+    return Vector(result, np.sign(args[0].data))
+
+
+def _rounding(name: str, mode: str, ufunc: Callable[[Any], Any]) -> None:
+    """A rounding to whole numbers, or for numerics to a number of digits."""
+
+    @checked(name)
+    def run(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+        if result.kind in FLOATS:
+            return Vector(result, ufunc(args[0].data))
+        if name == "round" and (len(args) == 1 or len(args[1]) == 1):
+            places = int(args[1].data[0]) if len(args) > 1 else 0
+            made = decimals.round_vector(args[0], min(places, decimals.MAX_DISPLAY_SCALE), result)
+            if made is not None:
+                return made
+        digits = [0] * length
+        if len(args) > 1:
+            digits = np.broadcast_to(args[1].data, length).tolist()
+        steps = iter(digits)
+        bound = decimals.MAX_DISPLAY_SCALE
+        return decimals.by_objects(
+            args[:1], length, result, lambda v: decimals.rounded(v, max(-bound, min(next(steps), bound)), mode)
+        )
+
+
+_rounding("round", decimal.ROUND_HALF_UP, np.rint)
+_rounding("trunc", decimal.ROUND_DOWN, np.trunc)
+_rounding("ceil", decimal.ROUND_CEILING, np.ceil)
+_rounding("floor", decimal.ROUND_FLOOR, np.floor)
+
+
+def _float_or_numeric(name: str, floats: Callable[[Any], Any], exact: Callable[[Decimal], Decimal]) -> None:
+    @checked(name)
+    def run(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+        if result.kind is Kind.NUMERIC:
+            return decimals.by_objects(args, length, result, exact)
+        with np.errstate(all="ignore"):
+            out = floats(args[0].data)
+        check_floats(out, np.isfinite(args[0].data), None)
+        if name == "exp":
+            check_underflow(out, np.isfinite(args[0].data), None)
+        return Vector(result, out)
+
+
+def _square_root(data: Any) -> Any:
+    if (data < 0).any():
+        raise errors.InvalidPowerArgument("cannot take square root of a negative number")
+    return np.sqrt(data)
+
+
+def _positive(data: Any) -> Any:
+    if (data == 0).any():
+        raise errors.InvalidLogarithmArgument("cannot take logarithm of zero")
+    if (data < 0).any():
+        raise errors.InvalidLogarithmArgument("cannot take logarithm of a negative number")
+    return data
+
+
+_float_or_numeric("sqrt", _square_root, decimals.square_root)
+_float_or_numeric("ln", lambda d: np.log(_positive(d)), decimals.logarithm)
+_float_or_numeric("exp", np.exp, decimals.exponential)
+
+
+@checked("log")
+def _log(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    if result.kind is not Kind.NUMERIC:
+        return Vector(result, np.log10(_positive(args[0].data)))
+    if len(args) == 1:
+        return decimals.by_objects(args, length, result, lambda v: decimals.logarithm_to(Decimal(10), v))
+    return decimals.by_objects(args, length, result, decimals.logarithm_to)
+
+
+@checked("cbrt")
+def _cbrt(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return Vector(result, np.cbrt(args[0].data))
+
+
+@checked("pow")
+def _power(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    if result.kind is Kind.NUMERIC:
+        return decimals.by_objects(args, length, result, decimals.power)
+    base, exponent = args[0].data, args[1].data
+    if ((base == 0) & (exponent < 0)).any():
+        raise errors.InvalidPowerArgument("zero raised to a negative power is undefined")
+    if ((base < 0) & np.isfinite(exponent) & (exponent != np.floor(exponent)) & np.isfinite(base)).any():
+        raise errors.InvalidPowerArgument("a negative number raised to a non-integer power yields a complex result")
+    with np.errstate(all="ignore"):
+        out = np.power(base, exponent)
+    finite = np.isfinite(base) & np.isfinite(exponent)
+    check_floats(out, finite, None)
+    check_underflow(out, finite & (base != 0), None)
+    return Vector(result, out)
+
+
+@implement("pi")
+def _pi(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return Vector(result, np.full(1, math.pi))
+
+
+@implement("random")
+def _random(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return Vector(result, np.random.default_rng(random.SystemRandom().getrandbits(64)).random(length))
