@@ -29,6 +29,7 @@ from filestore.hal import process
 MECHANISM = "SCRAM-SHA-256"
 ITERATIONS = 4096
 
+_NAMELESS = re.compile(r"\A([^,]*,[^,]*,)n=,")
 _VERIFIER = re.compile(r"SCRAM-SHA-256\$(\d+):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)")
 
 
@@ -114,7 +115,6 @@ class ScramExchange:
         self.started = False
         self._real = real
         info = (verifier.salt, verifier.stored_key, verifier.server_key, verifier.iterations)
-        # The name in SCRAM's own message is ignored, as PostgreSQL does: libpq leaves it empty.
         self._server = ScramMechanism(MECHANISM).make_server(lambda _name: info)
 
     def first(self, mechanism: str, data: bytes | None) -> bytes:
@@ -123,7 +123,11 @@ class ScramExchange:
             raise errors.ProtocolViolation("client selected an invalid SASL authentication mechanism", severity="FATAL")
         self.started = True
         try:
-            self._server.set_client_first(_ascii(data or b""))
+            text = _text(data or b"")
+            # libpq leaves SCRAM's own user name empty, as the start-up packet has it; scramp insists on one. What is
+            # signed is the message as it came.
+            self._server.set_client_first(_NAMELESS.sub(r"\1n=*,", text))
+            self._server.client_first_bare = text.split(",", 2)[2]
             return str(self._server.get_server_first()).encode()
         except ScramException as error:
             raise _malformed(error) from None
@@ -133,7 +137,7 @@ class ScramExchange:
         message.
         """
         try:
-            self._server.set_client_final(_ascii(data))
+            self._server.set_client_final(_text(data))
         except ScramException as error:
             if "p=" not in data.decode("ascii", "replace"):
                 raise _malformed(error) from None
@@ -143,7 +147,7 @@ class ScramExchange:
         return str(self._server.get_server_final()).encode()
 
 
-def _ascii(data: bytes) -> str:
+def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

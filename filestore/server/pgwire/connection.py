@@ -134,7 +134,7 @@ class Connection:
 
     def receive(self, data: bytes) -> None:
         """Takes bytes from the network and does all they ask for."""
-        if self.closed:
+        if self.closed():
             return
         if self._first_byte:
             self._first_byte = False
@@ -151,7 +151,7 @@ class Connection:
             if not data:
                 return
         messages = self._codec.feed(data)
-        if self._task is not None or self._queue:
+        if self.busy:
             self._enqueue(messages, len(data))
             return
         for i, message in enumerate(messages):
@@ -159,10 +159,9 @@ class Connection:
             if self._task is not None:
                 self._enqueue(messages[i + 1 :], len(data))
                 break
-            if self.closed:
+            if self.closed():
                 break
 
-    @property
     def closed(self) -> bool:
         return self.phase is Phase.CLOSED
 

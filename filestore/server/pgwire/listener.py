@@ -123,7 +123,7 @@ class Listener:
         self._waking = False
         self._ticking = False
         self._closing = False
-        self._dead = False
+        self.dead = False
         self._loop: Any = None
         self._server: asyncio.Server | None = None
 
@@ -143,7 +143,7 @@ class Listener:
             self._server.close()
         shutdown = "terminating connection due to administrator command"
         until = process.monotonic_us() + int(grace_seconds * 1e6)
-        while self.connections and not self._dead:
+        while self.connections and not self.dead:
             over = process.monotonic_us() >= until
             for connection in list(self.connections):
                 if over or not connection.busy:
@@ -154,7 +154,7 @@ class Listener:
 
     def die(self, error: BaseException) -> None:
         """The store has failed: tells every session so, and nothing more is ever answered."""
-        self._closing = self._dead = True
+        self._closing = self.dead = True
         if self._server is not None:
             self._server.close()
         told = errors.StorageFailed(
@@ -196,8 +196,8 @@ class Listener:
 
     def failed(self, error: BaseException, message: m.Message | None) -> None:
         if isinstance(error, errors.StorageFailed):
-            if not self._dead:
-                self._dead = True
+            if not self.dead:
+                self.dead = True
                 self._log.error("store_failed", reason=str(error))
                 self._loop.call_soon(self.die, error)
             if self.storage_failed is not None and not self.storage_failed.done():
@@ -226,7 +226,7 @@ class Listener:
             connection, wait = finished.popleft()
             if connection.phase is Phase.SERVING and not connection.timed:
                 self._watched.discard(connection)
-            if not self._dead:
+            if not self.dead:
                 connection.resume(wait)
 
     def watch(self, connection: Connection) -> None:

@@ -1,0 +1,222 @@
+"""`filestore serve`: a directory opened and all its ports, from the first line of the log to the last.
+
+    open the directory (lock, recovery) -> warm the kernels -> listen -> `ready` -> SIGTERM or SIGINT
+    -> accept nothing more, end idle sessions, let running statements finish for a grace -> checkpoint -> close
+
+The PostgreSQL port runs on the loop's thread, which is the engine's; gRPC and Flight bring threads of their own. A store
+that fails (RELIABILITY R31) ends the process at once: every session is told 58030, nothing is acknowledged or written any
+more, and the next start recovers from the log.
+
+What is said before `ready` to a person goes to standard error in words; everything else is a line of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Final, Protocol
+
+import uvloop
+
+from filestore import errors
+from filestore.database import Database
+from filestore.hal import process
+from filestore.server import flight, grpc_service
+from filestore.server.log import Log
+from filestore.server.pgwire.auth import Authenticator, verifier_of
+from filestore.server.pgwire.listener import CONNECTIONS_MAX, Limits, Listener
+from filestore.server.pgwire.tls import server_context
+from filestore.warm import warm
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_STORE_FAILED: Final = 74  # EX_IOERR of sysexits(3): a supervisor may restart, the log decides what was committed
+
+PASSWORD_VARIABLE: Final = "FILESTORE_PASSWORD"
+GRACE_SECONDS: Final = 5.0
+# After the store has failed, sessions get this long to read that it has.
+LAST_WORDS_SECONDS: Final = 0.2
+# A collection looks at every object that lives; sessions and plans live long and statements make few cycles.
+GC_ALLOCATIONS: Final = 50_000
+
+
+class Refused(Exception):
+    """The server cannot start; the text is for a person, `hint` says what to do about it."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Port(Protocol):
+    """What another port's start function returns."""
+
+    port: int
+
+    def stop(self, grace_seconds: float) -> None:
+        """Accepts nothing more, lets calls finish for the grace, then ends them. Blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """Where and how to listen. A port of 0 lets the system choose, a negative one leaves that port out.
+
+    certificate and key are PEM files, given both or neither. password_file holds the password of `postgres`; without it
+    FILESTORE_PASSWORD does. connections: sessions at a time on the PostgreSQL port.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 5433
+    flight_port: int = 8815
+    grpc_port: int = 50051
+    certificate: str | None = None
+    key: str | None = None
+    password_file: str | None = None
+    connections: int = CONNECTIONS_MAX
+    grace_seconds: float = GRACE_SECONDS
+
+
+def serve(
+    directory: str,
+    host: str = "127.0.0.1",
+    port: int = 5433,
+    flight_port: int = 8815,
+    grpc_port: int = 50051,
+    *,
+    certificate: str | None = None,
+    key: str | None = None,
+    password_file: str | None = None,
+    connections: int = CONNECTIONS_MAX,
+    grace_seconds: float = GRACE_SECONDS,
+) -> int:
+    """Serves a directory until SIGTERM or SIGINT; returns the process's exit code."""
+    options = ServeOptions(
+        host, port, flight_port, grpc_port, certificate, key, password_file, connections, grace_seconds
+    )
+    try:
+        return _serve(directory, options)
+    except Refused as refused:
+        _tell(str(refused), refused.hint)
+    except errors.Error as error:
+        _tell(error.message, error.hint, error.detail)
+    except OSError as error:
+        _tell(f"{directory}: {error.strerror or error}")
+    return EXIT_FAILED
+
+
+def _tell(message: str, hint: str | None = None, detail: str | None = None) -> None:
+    lines = [f"filestore: {message}"]
+    lines += [f"detail: {detail}"] if detail else []
+    lines += [f"hint: {hint}"] if hint else []
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.flush()
+
+
+def _serve(directory: str, options: ServeOptions) -> int:
+    began = time.monotonic()
+    log = Log()
+    verifier = _verifier(options)
+    tls = _tls(options)
+    database = Database.open(directory)
+    opened = time.monotonic()
+    log.info("opened", directory=directory, seconds=round(opened - began, 3))
+    failed = False
+    try:
+        warm()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_ALLOCATIONS, 20, 50)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            failed = runner.run(_run(database, options, verifier, tls, log, began))
+    finally:
+        if not failed:
+            database.close()
+    if failed:
+        # Nothing may be written any more, so nothing is closed either.
+        log.error("exit", code=EXIT_STORE_FAILED)
+        process.exit_now(EXIT_STORE_FAILED)
+    log.info("closed")
+    return EXIT_OK
+
+
+async def _run(
+    database: Database, options: ServeOptions, verifier: str | None, tls: SSLContext | None, log: Log, began: float
+) -> bool:
+    """Listens until a signal; returns whether the store failed."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[str] = loop.create_future()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, stop, number.name)
+
+    def verifier_for(user: str) -> str | None:
+        return verifier if user == "postgres" else None
+
+    listener = Listener(
+        database, Authenticator(verifier_for), log, tls=tls, limits=Limits(connections=options.connections)
+    )
+    others: list[Port] = []
+    try:
+        port = await _listening("PostgreSQL", options.port, listener.listen(options.host, options.port))
+        others = _start_others(database, options, verifier_for, log)
+        ports = {"pgwire": port} | {type(other).__name__.lower(): other.port for other in others}
+        log.info("ready", host=options.host, **ports, seconds=round(time.monotonic() - began, 3), pid=process.pid())
+        failed = listener.storage_failed
+        assert failed is not None
+        await asyncio.wait([stop, failed], return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            await asyncio.sleep(LAST_WORDS_SECONDS)
+            return True
+        log.info("stopping", signal=stop.result(), sessions=len(listener.connections))
+    finally:
+        if not listener.dead:
+            for other in others:
+                await loop.run_in_executor(None, other.stop, options.grace_seconds)
+            await listener.close(options.grace_seconds)
+    return listener.dead
+
+
+def _stop(stop: asyncio.Future[str], signal_name: str) -> None:
+    if not stop.done():
+        stop.set_result(signal_name)
+
+
+def _verifier(options: ServeOptions) -> str | None:
+    """The SCRAM verifier of `postgres`, None when no password was set. Raises Refused for an open door to the network."""
+    password = process.environ_get(PASSWORD_VARIABLE)
+    if options.password_file is not None:
+        try:
+            with open(options.password_file, encoding="utf-8") as file:
+                password = file.read().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Refused(f'cannot read the password file "{options.password_file}": {error}') from None
+        if not password:
+            raise Refused(f'the password file "{options.password_file}" is empty')
+    if not password and not _only_local(options.host):
+        raise Refused(
+            f"will not listen on {options.host} without a password: everybody on the network would be let in",
+            f"Set one with --password-file or {PASSWORD_VARIABLE}, or listen on 127.0.0.1.",
+        )
+    return str(verifier_of(password)) if password else None
+
+
+def _only_local(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tls(options: ServeOptions) -> SSLContext | None:
+    if options.certificate is None and options.key is None:
+        return None
+    if options.certificate is None or options.key is None:
+        raise Refused("TLS needs both a certificate and its key", "Give --tls-cert and --tls-key.")
+    return server_context(options.certificate, options.key)
