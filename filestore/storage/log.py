@@ -25,6 +25,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from filestore.errors import DiskFull, StorageFailed
@@ -133,6 +134,8 @@ class Log:
             self._check()
             batch = self._open
             used = batch.used
+            if batch.lsn + used + self._worst(total) > self._accept_until + self.files.capacity:
+                raise DiskFull("the last log file is needed for what was accepted before")
             if used + FRAGMENT_BYTES + total + 8 > batch.capacity:
                 return self._append_cut(b"".join([bytes(part) for part in parts]))
             view = batch.view
@@ -161,7 +164,10 @@ class Log:
             room = self._count_room() - self._open.lsn - self._open.used
             if room >= needed or (last_resort and room + self.files.capacity >= needed):
                 return
-            self.files.make_spare()
+            try:
+                self.files.make_spare()
+            except StorageFailed as error:
+                raise self.fail(error) from error
 
     def when_durable(self, lsn: int) -> Wait:
         """A wait that ends when all bytes below `lsn` are durable, or with StorageFailed; ValueError beyond the end."""
@@ -246,8 +252,8 @@ class Log:
             pending = self.end_lsn > self.files.live[-1].end_lsn
             if self.failed is not None or pending or not self.files.drop_spare():
                 return False
-        self._count_room()
-        return True
+            self._count_room()
+            return True
 
     def bytes_since(self, lsn: int) -> int:
         """How much log a recovery from `lsn` would read."""
@@ -281,7 +287,7 @@ class Log:
         try:
             if self.failed is None:
                 self.flush()
-                if self.flushes:
+                if self.flushes and self._open.lsn < self._header.end_lsn:
                     # Without it, damage to the last acknowledged batch would look like a torn tail.
                     with self._flushing:
                         self._flush_batches(self._take(empty=True))
@@ -297,7 +303,7 @@ class Log:
 
     def _worst(self, nbytes: int) -> int:
         """Log space that a group of `nbytes` may take up at most, with headers and padding."""
-        return nbytes + (nbytes // (self._batch_bytes - BLOCK) + 2) * BLOCK
+        return nbytes + (nbytes // (self._batch_bytes - BLOCK) + 3) * BLOCK
 
     def _count_room(self) -> int:
         """LSN up to which groups are accepted without touching the last spare file."""
@@ -415,10 +421,14 @@ class Log:
             else:
                 ready = [found for found in waits if found[0] <= lsn]
                 self._waits = [found for found in waits if found[0] > lsn]
-        for _, wait in ready:
-            wait.finish()
-        for callback in self._subscribers:
-            callback(lsn)
+        failures: list[BaseException] = []
+        for finish in [*(wait.finish for _, wait in ready), *(partial(call, lsn) for call in self._subscribers)]:
+            try:
+                finish()
+            except BaseException as error:  # noqa: BLE001 - of a callback: the others are told first
+                failures.append(error)
+        if failures:
+            raise failures[0]
         crash_points.reach("log:published")
 
     def _prepare_next(self) -> None:
@@ -434,9 +444,11 @@ class Log:
         try:
             self.files.make_spare()
             self._count_room()
-        except (DiskFull, StorageFailed) as error:
+        except DiskFull as error:
             # Not lost: the commit that needs the space meets the same condition in `reserve`, and reports it.
             LOG.warning("cannot prepare a log file: %s", error.message)
+        except StorageFailed as error:
+            LOG.error("log stopped: %s", self.fail(error).message)
         finally:
             self._maker = None
 
@@ -449,6 +461,10 @@ class Log:
             except StorageFailed as error:
                 LOG.error("log stopped: %s", error.message)
                 return
+            except BaseException as error:
+                # A bug, in a callback or here: without this thread nobody would ever be answered.
+                self.fail(error)
+                raise
 
 
 def open_log(

@@ -170,13 +170,14 @@ class LogFiles:
         self._random = random
         self._guard = threading.RLock()
         self._spares: list[str] = []
+        self._starting = 0  # 1 while a spare is on its way to become the file written to: it still counts as room
         self._next_number = 1
         self.live: list[LogFileHeader] = []  # files with a final name, in LSN order; the last one is written to
 
     @property
     def spares(self) -> int:
         """How many files are ready to be switched to."""
-        return len(self._spares)
+        return len(self._spares) + self._starting
 
     def adopt_spares(self) -> None:
         """Startup: takes over whole spares, removes everything half-made and every spare of another size."""
@@ -240,6 +241,7 @@ class LogFiles:
             self.make_spare()
         with self._guard:
             path = self._spares.pop(0)
+            self._starting = 1
         number = self.live[-1].file_number + 1 if self.live else 1
         salt = int.from_bytes(self._random(8), "little")
         header = LogFileHeader(self.uuid, epoch, salt, first_lsn, self.file_bytes, number, previous_hash)
@@ -262,6 +264,7 @@ class LogFiles:
         crash_points.reach("log:file_named")
         with self._guard:
             self.live = [*(old for old in self.live if old.first_lsn != first_lsn), header]
+            self._starting = 0
         return self.fs.open(header.path)
 
     def trim(self, upto_lsn: int) -> int:

@@ -216,6 +216,7 @@ class Store:
         self._remove_leftovers(files)
         crash_points.reach("recovery:cleaned")
         self._log = log
+        self._reader = None  # its buffers are as large as a log file
         try:
             self._log.reserve(0)
         except DiskFull as error:
@@ -314,8 +315,8 @@ class Store:
         try:
             if self._log is not None:
                 self._log.close()
-            self._pages.close()
         finally:
+            self._pages.close()
             self._lock_file.release()
 
     # Steps

@@ -16,7 +16,7 @@ from filestore.storage.log_files import decode_header
 from filestore.storage.log_record import RecordKind, decode_group, encode_group, encode_record
 
 records = st.lists(
-    st.tuples(st.sampled_from(list(RecordKind)), st.integers(-(2**63), 2**63 - 1), st.binary(max_size=300)), max_size=6
+    st.tuples(st.sampled_from(list(RecordKind)), st.integers(-(2**63), 2**63 - 1), st.binary(max_size=300)), max_size=20
 )
 
 
