@@ -1,4 +1,6 @@
-"""Checks of a table's rows: stamps, counters, chains of versions. No transactions, no indexes; see `filestore.txn.check`."""
+"""Checks of a table's rows: stamps, counters, chains of versions. No transactions, no indexes; see
+`filestore.txn.check`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The directory of a table: where every vector of every segment lies, as one int64 matrix that compiled code can follow.
+"""The directory of a table: where every vector of every segment lies, as one int64 matrix that compiled code
+can follow.
 
-Row s of the matrix is segment s; `HEADER` fields come first, then `COLUMN_FIELDS` fields for each column. A second matrix of the same
-shape, `dirty`, holds the address of the dirty bytes of the arena behind each address (0: not checkpointed page by page).
+Row s of the matrix is segment s; `HEADER` fields come first, then `COLUMN_FIELDS` fields for each column. A
+second matrix of the same shape, `dirty`, holds the address of the dirty bytes of the arena behind each
+address (0: not checkpointed page by page).
 
 | field       | meaning; 0 means                                                                                       |
 |-------------|--------------------------------------------------------------------------------------------------------|
@@ -25,8 +27,9 @@ shape, `dirty`, holds the address of the dirty bytes of the arena behind each ad
 | ENCODING    | PLAIN, or CODES: DATA holds unsigned codes of WIDTH bytes                                              |
 | WIDTH       | bytes of one element of DATA                                                                           |
 
-An address is `segment << SLOT_BITS | slot`. `begin` and `end` hold a commit timestamp (>= 1), or a transaction's mark: MARK_BASE + its id,
-which is negative. `end` is INFINITY while nothing ended the version; `begin` is ABORTED, greater than any timestamp, for what never was.
+An address is `segment << SLOT_BITS | slot`. `begin` and `end` hold a commit timestamp (>= 1), or a
+transaction's mark: MARK_BASE + its id, which is negative. `end` is INFINITY while nothing ended the version;
+`begin` is ABORTED, greater than any timestamp, for what never was.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ from typing import Final
 
 SLOT_BITS: Final = 20
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
-SEGMENT_SLOTS: Final = 65536  # 64 Ki int64 are 512 KiB: a vector fits the second-level cache of the machines aimed at
+# 64 Ki int64 are 512 KiB: a vector fits the second-level cache of the machines aimed at
+SEGMENT_SLOTS: Final = 65536
 
 INFINITY: Final = 1 << 62
 ABORTED: Final = INFINITY + 1

@@ -1,4 +1,6 @@
-"""Encoding string columns for sealed files: dense heaps, distinct values, extremes. `valid` is empty for no nulls."""
+"""Encoding string columns for sealed files: dense heaps, distinct values, extremes. `valid` is empty for no
+nulls.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,10 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @njit(nogil=True, cache=True)
-def long_bytes(views: Any, valid: Any) -> int:
+def long_bytes(views: Any, valid: Any) -> Any:
     """Bytes behind the long values."""
     nulls = len(valid) > 0
-    total = 0
+    total: Any = 0
     for i in range(len(views)):
         size = np.int64(views[i, 0]) & 0xFFFFFFFF
         if size > INLINE and not (nulls and not valid[i]):
@@ -26,8 +28,10 @@ def long_bytes(views: Any, valid: Any) -> int:
 
 
 @njit(nogil=True, cache=True)
-def copy_views(views: Any, heap: Any, valid: Any, out: Any, out_heap: Any, used: int) -> int:
-    """Copies views, and the bytes behind long ones into out_heap from `used` on; nulls become zero. Returns the bytes used."""
+def copy_views(views: Any, heap: Any, valid: Any, out: Any, out_heap: Any, used: Any) -> Any:
+    """Copies views, and the bytes behind long ones into out_heap from `used` on; nulls become zero. Returns
+    the bytes used.
+    """
     nulls = len(valid) > 0
     source = heap.ctypes.data
     target = out_heap.ctypes.data
@@ -48,7 +52,7 @@ def copy_views(views: Any, heap: Any, valid: Any, out: Any, out_heap: Any, used:
 
 
 @njit(nogil=True, cache=True)
-def bytes_of(views: Any, heap: Any, row: int) -> int:
+def bytes_of(views: Any, heap: Any, row: Any) -> Any:
     """Address of a value's bytes."""
     if np.int64(views[row, 0]) & 0xFFFFFFFF <= INLINE:
         return views.ctypes.data + row * 16 + 4
@@ -56,7 +60,7 @@ def bytes_of(views: Any, heap: Any, row: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def hash_value(views: Any, heap: Any, row: int) -> Any:
+def hash_value(views: Any, heap: Any, row: Any) -> Any:
     """A hash of a value's bytes; short values are hashed by their words."""
     size = np.int64(views[row, 0]) & 0xFFFFFFFF
     if size <= INLINE:
@@ -76,7 +80,7 @@ def hash_value(views: Any, heap: Any, row: int) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def same_value(views: Any, heap: Any, a: int, b: int) -> bool:
+def same_value(views: Any, heap: Any, a: Any, b: Any) -> Any:
     """Whether two rows have equal bytes."""
     if views[a, 0] != views[b, 0]:
         return False
@@ -85,17 +89,18 @@ def same_value(views: Any, heap: Any, a: int, b: int) -> bool:
         return views[a, 1] == views[b, 1]
     left = bytes_of(views, heap, a)
     right = bytes_of(views, heap, b)
-    for i in range(size):
-        if load_u8(left + i) != load_u8(right + i):
-            return False
-    return True
+    i = 0
+    while i < size and load_u8(left + i) == load_u8(right + i):
+        i += 1
+    return i == size
 
 
 @njit(nogil=True, cache=True)
-def find_distinct(views: Any, heap: Any, valid: Any, codes: Any, firsts: Any, table: Any) -> int:
+def find_distinct(views: Any, heap: Any, valid: Any, codes: Any, firsts: Any, table: Any) -> Any:
     """Numbers the distinct values in order of appearance: codes per row (0 at nulls), first row of each.
 
-    Returns how many there are, -1 when more than len(firsts). table: int32[power of two], at least twice len(firsts).
+    Returns how many there are, -1 when more than len(firsts). table: Any32[power of two], at least twice
+    len(firsts).
     """
     nulls = len(valid) > 0
     table[:] = -1
@@ -124,7 +129,7 @@ def find_distinct(views: Any, heap: Any, valid: Any, codes: Any, firsts: Any, ta
 
 
 @njit(nogil=True, cache=True)
-def compare(views: Any, heap: Any, a: int, b: int) -> int:
+def compare(views: Any, heap: Any, a: Any, b: Any) -> Any:
     """memcmp order of two rows: negative, 0, positive."""
     left_size = np.int64(views[a, 0]) & 0xFFFFFFFF
     right_size = np.int64(views[b, 0]) & 0xFFFFFFFF
@@ -150,4 +155,3 @@ def view_extremes(views: Any, heap: Any, valid: Any) -> Any:
         if high < 0 or compare(views, heap, i, high) > 0:
             high = i
     return low, high
-

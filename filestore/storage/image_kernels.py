@@ -20,7 +20,7 @@ _MASK = PAGE_SIZE - 1
 def zero_ranges(copies: Any, position: Any, dirty: Any, starts: Any, lengths: Any) -> None:
     """Zeroes byte ranges of an arena in its page copies; pages that had any stay dirty.
 
-    copies: uint8[k, PAGE_SIZE]; position: int64[pages], place of a page in them or -1.
+    copies: uint8[k, PAGE_SIZE]; position: Any64[pages], place of a page in them or -1.
     """
     for i in range(len(starts)):
         for at in range(starts[i], starts[i] + lengths[i]):
@@ -43,7 +43,7 @@ def put_words(copies: Any, position: Any, dirty: Any, offsets: Any, values: Any)
 
 
 @njit(nogil=True, cache=True)
-def heap_ranges(row: Any, field: int, slots: Any, starts: Any, lengths: Any) -> None:
+def heap_ranges(row: Any, field: Any, slots: Any, starts: Any, lengths: Any) -> None:
     """Where the long values of an open string column's slots lie in its heap; length 0 for short ones."""
     for i in range(len(slots)):
         at = row[field + DATA] + slots[i] * 16

@@ -1,8 +1,9 @@
 """Loads, stores and copies at raw addresses, for kernels that follow a table's directory of base addresses.
 
-A segment's vectors are many arrays of many dtypes; passing them all to a kernel costs more than the kernel. So kernels get one
-int64 matrix of addresses (see `filestore.storage.directory`) and come here for the bytes. Nothing is checked: the caller owns the
-proof that the address is live for the length of the call and that the index is inside the vector.
+A segment's vectors are many arrays of many dtypes; passing them all to a kernel costs more than the kernel.
+So kernels get one int64 matrix of addresses (see `filestore.storage.directory`) and come here for the bytes.
+Nothing is checked: the caller owns the proof that the address is live for the length of the call and that the
+index is inside the vector.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+_intrinsic: Any = intrinsic  # its types describe the typing function, not what kernels call
+_memcpy: Any = cgutils.raw_memcpy
 
 
 def _load(name: str, numba_type: Any, bits: int) -> Any:
@@ -28,7 +32,7 @@ def _load(name: str, numba_type: Any, bits: int) -> Any:
     build.__name__ = name
     build.__qualname__ = name
     assert bits == numba_type.bitwidth
-    return intrinsic(build)
+    return _intrinsic(build)
 
 
 def _store(name: str, numba_type: Any, bits: int) -> Any:
@@ -46,7 +50,7 @@ def _store(name: str, numba_type: Any, bits: int) -> Any:
     build.__name__ = name
     build.__qualname__ = name
     assert bits == numba_type.bitwidth
-    return intrinsic(build)
+    return _intrinsic(build)
 
 
 load_u8 = _load("load_u8", types.uint8, 8)
@@ -59,7 +63,7 @@ store_u32 = _store("store_u32", types.uint32, 32)
 store_i64 = _store("store_i64", types.int64, 64)
 
 
-@intrinsic
+@_intrinsic
 def copy_bytes(_typing: Any, _target: Any, _source: Any, _count: Any) -> Any:
     """copy_bytes(target, source, count): memcpy between addresses; the ranges must not overlap."""
 
@@ -67,7 +71,7 @@ def copy_bytes(_typing: Any, _target: Any, _source: Any, _count: Any) -> Any:
         byte = cgutils.voidptr_t
         target = builder.inttoptr(args[0], byte)
         source = builder.inttoptr(args[1], byte)
-        cgutils.raw_memcpy(builder, target, source, args[2], 1)
+        _memcpy(builder, target, source, args[2], 1)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen

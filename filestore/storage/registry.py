@@ -1,17 +1,18 @@
 """The table registry: schemas and tables by name and oid, and the operations that change them.
 
-A change is an operation, a small JSON object; the same list of operations is a transaction's overlay, its DDL log record and what
-replay applies. So memory, log and recovery cannot disagree about what a statement meant.
+A change is an operation, a small JSON object; the same list of operations is a transaction's overlay, its DDL
+log record and what replay applies. So memory, log and recovery cannot disagree about what a statement meant.
 
     {"op": "schema", "name": s, "oid": n}    {"op": "drop_schema", "name": s}
     {"op": "table", "table": TableDef}       makes, or replaces the definition with the same oid
     {"op": "drop_table", "oid": n}
 
-Operations are idempotent: applying a suffix again gives the same registry. Oids and storage ids are never used twice, also not those of
-transactions that aborted after a checkpoint or a commit has named a greater one.
+Operations are idempotent: applying a suffix again gives the same registry. Oids and storage ids are never
+used twice, also not those of transactions that aborted after a checkpoint or a commit has named a greater
+one.
 
-Thread rule: changed under the engine lock; `version` tells who caches by it that something changed. It does not lock names
-(`filestore.txn.locks`), and does not know rows.
+Thread rule: changed under the engine lock; `version` tells who caches by it that something changed. It does
+not lock names (`filestore.txn.locks`), and does not know rows.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Registry:
         self.base = base
         self.operations: list[Operation] = []
         self.version = 0
-        self._counter = _Counter() if base is None else base._counter
+        self._counter: _Counter = _Counter() if base is None else base._counter
         # None stands for what the overlay has dropped.
         self._tables: dict[int, TableDef | None] = {}
         self._names: dict[tuple[str, str], int | None] = {}
@@ -71,7 +72,9 @@ class Registry:
         return self._counter.take()
 
     def new_storage_id(self) -> int:
-        """A storage id never given out before; from the same sequence as oids, so that a number names one thing."""
+        """A storage id never given out before; from the same sequence as oids, so that a number names one
+        thing.
+        """
         return self._counter.take()
 
     def reserve(self, number: int) -> None:

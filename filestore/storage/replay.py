@@ -1,12 +1,13 @@
 """Replay: the log's groups back into tables, many small ones at a time.
 
-Groups are collected and replayed in runs: all row images of one table in a run are one call of a kernel, whichever transactions they
-come from. That is right because within a run the records of one table commute, apart from the order of row images among themselves, which
-is kept: an image writes a slot that no other one writes, an end stamps a version that nothing else ends. Operations on definitions
-and attached segments end a run.
+Groups are collected and replayed in runs: all row images of one table in a run are one call of a kernel,
+whichever transactions they come from. That is right because within a run the records of one table commute,
+apart from the order of row images among themselves, which is kept: an image writes a slot that no other one
+writes, an end stamps a version that nothing else ends. Operations on definitions and attached segments end a
+run.
 
-Replaying any suffix of the log again gives the same state (RELIABILITY R9): slots, ends and heads are set to what they are, and the heap
-bytes that a repetition spends are those of one more checkpoint interval at most.
+Replaying any suffix of the log again gives the same state (RELIABILITY R9): slots, ends and heads are set to
+what they are, and the heap bytes that a repetition spends are those of one more checkpoint interval at most.
 
 Storage ids that no table has belong to tables that were dropped later on: their records are skipped.
 """
@@ -40,7 +41,9 @@ class Replayer:
         on_ddl: Callable[[list[dict[str, Any]]], None],
         on_attach: Callable[[Table, dict[str, Any], int], None],
     ) -> None:
-        """on_rows: index entries of replayed versions; on_ddl: operations of one group; on_attach: (table, payload, timestamp)."""
+        """on_rows: index entries of replayed versions; on_ddl: operations of one group; on_attach: (table,
+        payload, timestamp).
+        """
         self.tables = tables
         self.on_rows = on_rows
         self.on_ddl = on_ddl

@@ -1,7 +1,15 @@
-"""Row images of the log: rows of a segment to bytes and back, by raw address. See `filestore.storage.row_image` for the format.
+"""Row images: what the log says of new versions, and the kernels that write and replay it.
 
-`layout` is int64[columns, 2]: width of the stored value, 1 where it is a string view. Decoding trusts nothing but the record's
-own bounds: a kernel that would leave them returns the (negative) position instead.
+    image = first address, count, flags (int64 each) | if LINKED: links | rows
+    links = record number + 1 of each row, then previous address + 1 of each row (int64 each)
+    row   = null bits (1 = null), one per column, padded to bytes | values, each of its stored width, zero if null
+            | bytes of the long strings, column after column
+
+An image is of rows in consecutive slots of one segment. A string view is stored as in memory; its heap offset
+means nothing there, the bytes follow the row's fixed part. Little-endian, no padding inside.
+
+`layout` is int64[columns, 2]: width of the stored value, 1 where it is a string view. Replay is two passes over
+many images: `scan_images` checks that each holds what it says and finds what it needs, `replay_images` writes.
 """
 
 from __future__ import annotations
@@ -38,12 +46,12 @@ from filestore.storage.memory_kernels import (
 )
 from filestore.storage.segment_kernels import INLINE, is_valid, mark_dirty, set_head
 
-IMAGE_HEADER = 24  # first address, count, flags: int64 each
+IMAGE_HEADER = 24  # first address, count, flags: Any64 each
 LINKED = 1  # record numbers and previous addresses follow the header
 
 
 @njit(nogil=True, cache=True)
-def row_bytes(layout: Any) -> int:
+def row_bytes(layout: Any) -> Any:
     """Bytes of the fixed part of a row: null bits, then every value."""
     total = (layout.shape[0] + 7) >> 3
     for c in range(layout.shape[0]):
@@ -52,9 +60,9 @@ def row_bytes(layout: Any) -> int:
 
 
 @njit(nogil=True, cache=True)
-def long_bytes(row: Any, layout: Any, slot: int) -> int:
+def long_bytes(row: Any, layout: Any, slot: Any) -> Any:
     """Bytes behind the fixed part of the row in a slot of an open segment."""
-    total = 0
+    total: Any = 0
     for c in range(layout.shape[0]):
         field = HEADER + c * COLUMN_FIELDS
         if layout[c, 1] != 0 and is_valid(row, field, slot):
@@ -65,8 +73,10 @@ def long_bytes(row: Any, layout: Any, slot: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def encode_rows(directory: Any, layout: Any, segment: int, slot: int, count: int, linked: bool, out: Any) -> int:
-    """Writes the image of slots slot..slot+count of an open segment; returns its bytes, or minus the bytes needed."""
+def encode_rows(directory: Any, layout: Any, segment: Any, slot: Any, count: Any, linked: bool, out: Any) -> Any:
+    """Writes the image of slots slot..slot+count of an open segment; returns its bytes, or minus the bytes
+    needed.
+    """
     row = directory[segment]
     fixed = row_bytes(layout)
     need = IMAGE_HEADER + (16 * count if linked else 0) + fixed * count
@@ -89,7 +99,7 @@ def encode_rows(directory: Any, layout: Any, segment: int, slot: int, count: int
 
 
 @njit(nogil=True, cache=True)
-def encode_row(row: Any, layout: Any, slot: int, at: int, fixed: int) -> int:
+def encode_row(row: Any, layout: Any, slot: Any, at: Any, fixed: Any) -> Any:
     """Writes one row at an address; returns the address behind it."""
     columns = layout.shape[0]
     for i in range((columns + 7) >> 3):
@@ -116,10 +126,11 @@ def encode_row(row: Any, layout: Any, slot: int, at: int, fixed: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def scan_images(data: Any, offsets: Any, lengths: Any, layout: Any, segments: Any, nulls: Any) -> int:
+def scan_images(data: Any, offsets: Any, lengths: Any, layout: Any, segments: Any, nulls: Any) -> Any:
     """First pass of replay. segments[i]: segment of record i; nulls[c]: 1 where a null was seen.
 
-    Returns the number of rows, or -1 - i when record i does not hold what it says. Sets nulls[-1] to 1 when a record is linked.
+    Returns the number of rows, or -1 - i when record i does not hold what it says. Sets nulls[-1] to 1 when a
+    record is linked.
     """
     fixed = row_bytes(layout)
     columns = layout.shape[0]
@@ -155,8 +166,10 @@ def scan_images(data: Any, offsets: Any, lengths: Any, layout: Any, segments: An
 
 
 @njit(nogil=True, cache=True)
-def linked_segments(data: Any, offsets: Any, records: Any, previous: Any) -> int:
-    """Segments of the record numbers and previous versions that linked records name; returns how many of each."""
+def linked_segments(data: Any, offsets: Any, records: Any, previous: Any) -> Any:
+    """Segments of the record numbers and previous versions that linked records name; returns how many of
+    each.
+    """
     found = 0
     for i in range(len(offsets)):
         base = data.ctypes.data + offsets[i]
@@ -171,11 +184,13 @@ def linked_segments(data: Any, offsets: Any, records: Any, previous: Any) -> int
 
 @njit(nogil=True, cache=True)
 def replay_images(
-    directory: Any, dirty: Any, layout: Any, data: Any, offsets: Any, stamps: Any, room: int, slots: int, out: Any
-) -> int:
-    """Second pass: writes the rows into their slots, begun at stamps[i]; ends what linked rows replace; addresses into `out`.
+    directory: Any, dirty: Any, layout: Any, data: Any, offsets: Any, stamps: Any, room: Any, slots: Any, out: Any
+) -> Any:
+    """Second pass: writes the rows into their slots, begun at stamps[i]; ends what linked rows replace;
+    addresses into `out`.
 
-    Every segment and vector that is needed exists. Returns the rows written, or -1 - i when record i overflows its segment.
+    Every segment and vector that is needed exists. Returns the rows written, or -1 - i when record i
+    overflows its segment.
     """
     fixed = row_bytes(layout)
     written = 0
@@ -207,8 +222,10 @@ def replay_images(
 
 
 @njit(nogil=True, cache=True)
-def replay_link(directory: Any, dirty: Any, address: int, record: int, previous: int, stamp: int) -> None:
-    """Ties a replayed version to its row (links are stored one too high, see directory) and ends the one before."""
+def replay_link(directory: Any, dirty: Any, address: Any, record: Any, previous: Any, stamp: Any) -> None:
+    """Ties a replayed version to its row (links are stored one too high, see directory) and ends the one
+    before.
+    """
     segment = address >> SLOT_BITS
     at = (address & SLOT_MASK) * 8
     store_i64(directory[segment, RECORD] + at, record)
@@ -223,8 +240,10 @@ def replay_link(directory: Any, dirty: Any, address: int, record: int, previous:
 
 
 @njit(nogil=True, cache=True)
-def decode_row(row: Any, marks: Any, layout: Any, slot: int, at: int, fixed: int, room: int) -> int:
-    """Writes one image at `at` into a slot of an open segment; returns the address behind it, 0 when the heap is full."""
+def decode_row(row: Any, marks: Any, layout: Any, slot: Any, at: Any, fixed: Any, room: Any) -> Any:
+    """Writes one image at `at` into a slot of an open segment; returns the address behind it, 0 when the heap
+    is full.
+    """
     columns = layout.shape[0]
     value = at + ((columns + 7) >> 3)
     behind = at + fixed

@@ -1,11 +1,12 @@
 """Sealed columns: the buffers of a segment file as vectors, and the encoding that put them there.
 
-A string column with few distinct values is stored as codes of one or two bytes with a dictionary; every other column is as it was in
-memory, with an Arrow bitmap instead of validity bytes. Values of slots without a version (aborted) are stored as nulls or zeros, so
-that nothing uncommitted reaches a file.
+A string column with few distinct values is stored as codes of one or two bytes with a dictionary; every other
+column is as it was in memory, with an Arrow bitmap instead of validity bytes. Values of slots without a
+version (aborted) are stored as nulls or zeros, so that nothing uncommitted reaches a file.
 
-Zones hold the least and greatest value as 16 raw bytes: of numbers their little-endian bytes; of strings the first 15 bytes, and
-in the last byte how many of them count. A longer string's maximum is not known by its prefix: then there is no zone.
+Zones hold the least and greatest value as 16 raw bytes: of numbers their little-endian bytes; of strings the
+first 15 bytes, and in the last byte how many of them count. A longer string's maximum is not known by its
+prefix: then there is no zone.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class SealedSegment:
         return self.file.path
 
     def vector(self, ordinal: int, low: int, high: int) -> Vector:
-        """Rows low..high; string columns may come with a dictionary. Raises DataCorrupted naming file and offset."""
+        """Rows low..high; string columns may come with a dictionary. Raises DataCorrupted naming file and
+        offset.
+        """
         sql_type = self.layout.types[ordinal]
         data = self._buffer(ordinal, Role.DATA)[low:high]
         valid = self._valid(ordinal, low, high)
@@ -58,7 +61,9 @@ class SealedSegment:
         return Vector(sql_type, data, valid, self._heap(ordinal, Role.HEAP))
 
     def fill(self, ordinal: int, row: Array) -> None:
-        """Writes the column's addresses into a row of the directory, DATA last: it says that the others are there."""
+        """Writes the column's addresses into a row of the directory, DATA last: it says that the others are
+        there.
+        """
         field_of = d.column_field(ordinal, 0)
         data = self._buffer(ordinal, Role.DATA)
         bitmap = self.file.buffer(ordinal, Role.BITMAP)
@@ -77,7 +82,9 @@ class SealedSegment:
         row[field_of + d.DATA] = address(data)
 
     def zone(self, ordinal: int) -> tuple[Any, Any, int] | None:
-        """(least, greatest, nulls): stored integers or floats, or bytes; (None, None, rows) in a column of nulls."""
+        """(least, greatest, nulls): stored integers or floats, or bytes; (None, None, rows) in a column of
+        nulls.
+        """
         if ordinal not in self._zones:
             self._zones[ordinal] = _read_zone(self.layout.types[ordinal], self.file.zone(ordinal), self.rows)
         return self._zones[ordinal]
@@ -114,7 +121,9 @@ class SealedSegment:
 
 
 def encode_column(sql_type: SqlType, parts: Sequence[Vector], rows: int, dead: Array | None = None) -> SealedColumn:
-    """One column ready to be written. dead: bool[rows], slots that hold no version. Any thread; mostly without the GIL."""
+    """One column ready to be written. dead: bool[rows], slots that hold no version. Any thread; mostly
+    without the GIL.
+    """
     valid = _joined_valid(parts, rows)
     if dead is not None:
         valid = ~dead if valid is None else valid & ~dead
@@ -212,7 +221,9 @@ def _joined_views(parts: Sequence[Vector], rows: int, valid: Array | None) -> tu
 
 
 def _distinct(views: Array, heap: Array, valid: Array | None) -> tuple[Array, Array] | None:
-    """(codes uint16[n], row of the first occurrence of each distinct value), None when there are too many to be worth it."""
+    """(codes uint16[n], row of the first occurrence of each distinct value), None when there are too many to
+    be worth it.
+    """
     rows = len(views)
     no_nulls = np.empty(0, np.bool_) if valid is None else valid
     codes = np.empty(rows, np.uint16)
@@ -245,15 +256,17 @@ def _string_zone(views: Array, heap: Array, low: int, high: int) -> tuple[bytes 
     least, greatest = (_string_at(views, heap, i) for i in (low, high))
     if len(greatest) > _ZONE_PREFIX:
         return None, None
-    return tuple(v[:_ZONE_PREFIX].ljust(_ZONE_PREFIX, b"\0") + bytes([min(len(v), _ZONE_PREFIX)]) for v in (least, greatest))  # type: ignore[return-value]
+    return tuple(
+        v[:_ZONE_PREFIX].ljust(_ZONE_PREFIX, b"\0") + bytes([min(len(v), _ZONE_PREFIX)]) for v in (least, greatest)
+    )  # type: ignore[return-value]
 
 
 def _string_at(views: Array, heap: Array, row: int) -> bytes:
     size = int(views[row, 0]) & 0xFFFFFFFF
     if size <= encode_kernels.INLINE:
-        return views[row].tobytes()[4 : 4 + size]
+        return bytes(views[row].tobytes()[4 : 4 + size])
     offset = int(views[row, 1]) >> 32
-    return heap[offset : offset + size].tobytes()
+    return bytes(heap[offset : offset + size])
 
 
 def _read_zone(sql_type: SqlType, zone: Zone, rows: int) -> tuple[Any, Any, int] | None:

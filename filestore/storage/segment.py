@@ -1,11 +1,14 @@
-"""Segments: the memory of a fixed number of rows, column by column, open (arenas, growing) or sealed (a file, immutable).
+"""Segments: the memory of a fixed number of rows, column by column, open (arenas, growing) or sealed (a file,
+immutable).
 
-A segment's hidden vectors (begin, end, head, record, previous) are arenas in both states and are made when first needed; a segment that
-was loaded in bulk and never changed has none. An open segment's columns are arenas: values, one validity byte a slot once there is a
-null, and a heap for long strings. A sealed segment's columns are maps of its file, checked when first touched.
+A segment's hidden vectors (begin, end, head, record, previous) are arenas in both states and are made when
+first needed; a segment that was loaded in bulk and never changed has none. An open segment's columns are
+arenas: values, one validity byte a slot once there is a null, and a heap for long strings. A sealed segment's
+columns are maps of its file, checked when first touched.
 
-Invariants: addresses never move while anyone holds the segment; slots below a scan's bound never change, except `begin` and `end`, each
-stamped once from a mark. Sealing makes a new Segment object that shares the hidden vectors, so a reader of the old one is undisturbed.
+Invariants: addresses never move while anyone holds the segment; slots below a scan's bound never change,
+except `begin` and `end`, each stamped once from a mark. Sealing makes a new Segment object that shares the
+hidden vectors, so a reader of the old one is undisturbed.
 
 Thread rule: made and written under the engine lock; read from anywhere up to a bound taken under it.
 """
@@ -24,7 +27,9 @@ from filestore.storage.arena import Arena
 from filestore.storage.vector import Array, Vector
 from filestore.types import SqlType
 
-HEAP_BYTES: Final = 256 << 20  # address space, not memory; 4 times the longest value, so that any row fits an empty segment
+HEAP_BYTES: Final = (
+    256 << 20
+)  # address space, not memory; 4 times the longest value, so that any row fits an empty segment
 LONGEST_VALUE: Final = 64 << 20
 
 HIDDEN: Final = {d.BEGIN: "begin", d.END: "end", d.HEAD: "head", d.RECORD: "record", d.PREVIOUS: "previous"}
@@ -61,7 +66,9 @@ class MemoryArenas:
 
 
 class Layout:
-    """What the kernels must know of a table's columns: `matrix` is int64[columns, 2] of (width, is a string view)."""
+    """What the kernels must know of a table's columns: `matrix` is int64[columns, 2] of (width, is a string
+    view).
+    """
 
     def __init__(self, types: Sequence[SqlType]) -> None:
         self.types: Final = tuple(types)
@@ -72,7 +79,9 @@ class Layout:
 
 
 class Directory:
-    """The two matrices of `filestore.storage.directory`, growing by doubling; a grown copy replaces, never moves, the old one."""
+    """The two matrices of `filestore.storage.directory`, growing by doubling; a grown copy replaces, never
+    moves, the old one.
+    """
 
     def __init__(self, columns: int) -> None:
         self.matrix: Array = np.zeros((4, d.fields(columns)), np.int64)
@@ -141,7 +150,14 @@ class Segment:
     )
 
     def __init__(
-        self, source: Arenas, prefix: str, number: int, slots: int, layout: Layout, directory: Directory, heap_bytes: int
+        self,
+        source: Arenas,
+        prefix: str,
+        number: int,
+        slots: int,
+        layout: Layout,
+        directory: Directory,
+        heap_bytes: int,
     ) -> None:
         self.source = source
         self.prefix = f"{prefix}/s{number}/"
@@ -284,7 +300,9 @@ class Segment:
         return Vector(sql_type, column.data[low:high], valid, column.heap, sql_type.scale or 0)
 
     def touch(self, ordinal: int) -> None:
-        """Sees to it that the directory has the addresses of a column. Raises DataCorrupted when its checksum fails."""
+        """Sees to it that the directory has the addresses of a column. Raises DataCorrupted when its checksum
+        fails.
+        """
         if self.sealed is not None:
             self.sealed.fill(ordinal, self.directory.matrix[self.number])
 

@@ -1,8 +1,9 @@
 """Rows in and out of segments, by raw address: publishing, stamping, linking, gathering.
 
-Every kernel takes the table's `directory` and, where it writes, `dirty` (see `filestore.storage.directory`), both int64[segments, fields]
-and C-contiguous. They check nothing; `Table` owns the proof that addresses and slots exist. What a kernel writes it marks in the
-dirty bytes of the vector's arena. A kernel that needs a vector that is not there yet returns -1 - segment, before it changes anything.
+Every kernel takes the table's `directory` and, where it writes, `dirty` (see `filestore.storage.directory`),
+both int64[segments, fields] and C-contiguous. They check nothing; `Table` owns the proof that addresses and
+slots exist. What a kernel writes it marks in the dirty bytes of the vector's arena. A kernel that needs a
+vector that is not there yet returns -1 - segment, before it changes anything.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from filestore.storage.arena import PAGE_SHIFT
 from filestore.storage.directory import (
     ABORTED,
     BEGIN,
@@ -51,13 +53,12 @@ from filestore.storage.memory_kernels import (
     store_u8,
     store_u32,
 )
-from filestore.storage.arena import PAGE_SHIFT
 
 INLINE = 12  # bytes that a string view holds itself
 
 
 @njit(nogil=True, cache=True)
-def mark_dirty(dirty: int, low: int, high: int) -> None:
+def mark_dirty(dirty: Any, low: Any, high: Any) -> None:
     """Marks the pages of bytes low..high-1 of the arena whose dirty bytes lie at `dirty` (0: it has none)."""
     if dirty != 0:
         for page in range(low >> PAGE_SHIFT, ((high - 1) >> PAGE_SHIFT) + 1):
@@ -65,7 +66,7 @@ def mark_dirty(dirty: int, low: int, high: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def begin_at(directory: Any, address: int) -> int:
+def begin_at(directory: Any, address: Any) -> Any:
     """`begin` of a version."""
     base = directory[address >> SLOT_BITS, BEGIN]
     if base == 0:
@@ -74,14 +75,14 @@ def begin_at(directory: Any, address: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def end_at(directory: Any, address: int) -> int:
+def end_at(directory: Any, address: Any) -> Any:
     """`end` of a version."""
     base = directory[address >> SLOT_BITS, END]
     return INFINITY if base == 0 else load_i64(base + (address & SLOT_MASK) * 8)
 
 
 @njit(nogil=True, cache=True)
-def record_at(directory: Any, address: int) -> int:
+def record_at(directory: Any, address: Any) -> Any:
     """The record number of the row that a version belongs to."""
     base = directory[address >> SLOT_BITS, RECORD]
     link = 0 if base == 0 else load_i64(base + (address & SLOT_MASK) * 8)
@@ -89,14 +90,14 @@ def record_at(directory: Any, address: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def previous_at(directory: Any, address: int) -> int:
+def previous_at(directory: Any, address: Any) -> Any:
     """Address of the next older version of the row, -1 for none."""
     base = directory[address >> SLOT_BITS, PREVIOUS]
     return -1 if base == 0 else load_i64(base + (address & SLOT_MASK) * 8) - 1
 
 
 @njit(nogil=True, cache=True)
-def head_at(directory: Any, record: int) -> int:
+def head_at(directory: Any, record: Any) -> Any:
     """Address of the newest version of a row."""
     base = directory[record >> SLOT_BITS, HEAD]
     link = 0 if base == 0 else load_i64(base + (record & SLOT_MASK) * 8)
@@ -104,7 +105,7 @@ def head_at(directory: Any, record: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def publish(directory: Any, dirty: Any, layout: Any, segment: int, slot: int, count: int, mark: int) -> None:
+def publish(directory: Any, dirty: Any, layout: Any, segment: Any, slot: Any, count: Any, mark: Any) -> None:
     """Makes `count` slots from `slot`, whose values are written, versions of the transaction `mark`."""
     row = directory[segment]
     marks = dirty[segment]
@@ -123,10 +124,12 @@ def publish(directory: Any, dirty: Any, layout: Any, segment: int, slot: int, co
 
 
 @njit(nogil=True, cache=True)
-def link(directory: Any, dirty: Any, segment: int, slot: int, old: Any, low: int, count: int, records: Any) -> int:
-    """Ties the versions at `slot`.. to the versions old[low:low + count] that they replace; writes their record numbers.
+def link(directory: Any, dirty: Any, segment: Any, slot: Any, old: Any, low: Any, count: Any, records: Any) -> Any:
+    """Ties the versions at `slot`.. to the versions old[low:low + count] that they replace; writes their
+    record numbers.
 
-    Returns 0, or -1 - segment where RECORD, PREVIOUS (the new versions' segment) or HEAD (a row's first one) is missing.
+    Returns 0, or -1 - segment where RECORD, PREVIOUS (the new versions' segment) or HEAD (a row's first one)
+    is missing.
     """
     row = directory[segment]
     if row[RECORD] == 0 or row[PREVIOUS] == 0:
@@ -148,7 +151,7 @@ def link(directory: Any, dirty: Any, segment: int, slot: int, old: Any, low: int
 
 
 @njit(nogil=True, cache=True)
-def set_head(directory: Any, dirty: Any, record: int, address: int) -> None:
+def set_head(directory: Any, dirty: Any, record: Any, address: Any) -> None:
     """Sets the newest version of one row; the vector exists."""
     at = (record & SLOT_MASK) * 8
     store_i64(directory[record >> SLOT_BITS, HEAD] + at, address)
@@ -157,13 +160,15 @@ def set_head(directory: Any, dirty: Any, record: int, address: int) -> None:
 
 @njit(nogil=True, cache=True)
 def set_heads(directory: Any, dirty: Any, records: Any, addresses: Any) -> None:
-    """Sets the newest versions of rows, last to first, so that the first of several settings of one row stays."""
+    """Sets the newest versions of rows, last to first, so that the first of several settings of one row
+    stays.
+    """
     for i in range(len(records) - 1, -1, -1):
         set_head(directory, dirty, records[i], addresses[i])
 
 
 @njit(nogil=True, cache=True)
-def stamp_begin(directory: Any, dirty: Any, addresses: Any, value: int) -> None:
+def stamp_begin(directory: Any, dirty: Any, addresses: Any, value: Any) -> None:
     """Gives pending versions their begin: a commit timestamp, or ABORTED."""
     for i in range(len(addresses)):
         segment = addresses[i] >> SLOT_BITS
@@ -178,7 +183,7 @@ def stamp_begin(directory: Any, dirty: Any, addresses: Any, value: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def stamp_end(directory: Any, dirty: Any, addresses: Any, value: int) -> None:
+def stamp_end(directory: Any, dirty: Any, addresses: Any, value: Any) -> None:
     """Gives marked versions their end: a commit timestamp, or INFINITY again."""
     for i in range(len(addresses)):
         segment = addresses[i] >> SLOT_BITS
@@ -205,12 +210,21 @@ def heads_of(directory: Any, records: Any, addresses: Any) -> None:
 
 @njit(nogil=True, cache=True)
 def put_views(
-    views: Any, heap: Any, valid: Any, low: int, count: int, target: int, target_heap: int, used: int, room: int, longest: int
-) -> int:
+    views: Any,
+    heap: Any,
+    valid: Any,
+    low: Any,
+    count: Any,
+    target: Any,
+    target_heap: Any,
+    used: Any,
+    room: Any,
+    longest: Any,
+) -> Any:
     """Copies string views low..low+count and the bytes behind them into a segment's column.
 
-    `valid` is empty for no nulls; nulls become zero views. Returns the heap bytes used after it, -1 when they exceed `room`,
-    -2 when a value is longer than `longest`.
+    `valid` is empty for no nulls; nulls become zero views. Returns the heap bytes used after it, -1 when they
+    exceed `room`, -2 when a value is longer than `longest`.
     """
     nulls = len(valid) > 0
     source = heap.ctypes.data
@@ -237,7 +251,7 @@ def put_views(
 
 
 @njit(nogil=True, cache=True)
-def views_that_fit(views: Any, valid: Any, low: int, count: int, room: int) -> int:
+def views_that_fit(views: Any, valid: Any, low: Any, count: Any, room: Any) -> Any:
     """How many of the views low..low+count have their long values fit `room` bytes of heap."""
     nulls = len(valid) > 0
     for i in range(count):
@@ -250,7 +264,7 @@ def views_that_fit(views: Any, valid: Any, low: int, count: int, room: int) -> i
 
 
 @njit(nogil=True, cache=True)
-def is_valid(row: Any, field: int, slot: int) -> bool:
+def is_valid(row: Any, field: Any, slot: Any) -> Any:
     """Whether the value of a column (its first directory field is `field`) in a slot is not null."""
     base = row[field + VALID]
     if base == 0:
@@ -261,7 +275,7 @@ def is_valid(row: Any, field: int, slot: int) -> bool:
 
 
 @njit(nogil=True, cache=True)
-def view_address(row: Any, field: int, slot: int) -> int:
+def view_address(row: Any, field: Any, slot: Any) -> Any:
     """Where the string view of a slot lies: in the vector, or in the dictionary."""
     if row[field + ENCODING] == CODES:
         width = row[field + WIDTH]
@@ -275,7 +289,7 @@ def view_address(row: Any, field: int, slot: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def gather_fixed(directory: Any, field: int, width: int, addresses: Any, out: Any) -> None:
+def gather_fixed(directory: Any, field: Any, width: Any, addresses: Any, out: Any) -> None:
     """Values of a fixed-width column; out is uint8[n * width]."""
     base = out.ctypes.data
     for i in range(len(addresses)):
@@ -284,7 +298,7 @@ def gather_fixed(directory: Any, field: int, width: int, addresses: Any, out: An
 
 
 @njit(nogil=True, cache=True)
-def gather_valid(directory: Any, field: int, addresses: Any, out: Any) -> int:
+def gather_valid(directory: Any, field: Any, addresses: Any, out: Any) -> Any:
     """Validity of a column into bool[n]; returns the number of nulls."""
     nulls = 0
     for i in range(len(addresses)):
@@ -294,8 +308,10 @@ def gather_valid(directory: Any, field: int, addresses: Any, out: Any) -> int:
 
 
 @njit(nogil=True, cache=True)
-def gather_views(directory: Any, field: int, addresses: Any, out: Any) -> int:
-    """String views as they are (offsets into their segments' heaps), zero for nulls; returns the bytes behind the long ones."""
+def gather_views(directory: Any, field: Any, addresses: Any, out: Any) -> Any:
+    """String views as they are (offsets into their segments' heaps), zero for nulls; returns the bytes behind
+    the long ones.
+    """
     base = out.ctypes.data
     total = 0
     for i in range(len(addresses)):
@@ -313,7 +329,7 @@ def gather_views(directory: Any, field: int, addresses: Any, out: Any) -> int:
 
 
 @njit(nogil=True, cache=True)
-def gather_heap(directory: Any, field: int, addresses: Any, views: Any, heap: Any) -> None:
+def gather_heap(directory: Any, field: Any, addresses: Any, views: Any, heap: Any) -> None:
     """Copies the bytes behind the long ones of gathered views into one heap and points the views there."""
     base = views.ctypes.data
     target = heap.ctypes.data
@@ -330,8 +346,10 @@ def gather_heap(directory: Any, field: int, addresses: Any, views: Any, heap: An
 
 
 @njit(nogil=True, cache=True)
-def settle(directory: Any, segment: int, rows: int) -> None:
-    """After recovery: slots below `rows` that no committed version filled become ABORTED; the counters are counted anew."""
+def settle(directory: Any, segment: Any, rows: Any) -> None:
+    """After recovery: slots below `rows` that no committed version filled become ABORTED; the counters are
+    counted anew.
+    """
     row = directory[segment]
     base = row[BEGIN]
     dead, last = 0, 0
@@ -350,7 +368,7 @@ def settle(directory: Any, segment: int, rows: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def count_ended(base: int, rows: int) -> int:
+def count_ended(base: Any, rows: Any) -> Any:
     """Versions with an end."""
     ended = 0
     if base != 0:
@@ -360,6 +378,6 @@ def count_ended(base: int, rows: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def heap_used(row: Any, field: int) -> int:
+def heap_used(row: Any, field: Any) -> Any:
     """Bytes used of an open column's heap."""
     return row[field + HEAP_USED]

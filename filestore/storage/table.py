@@ -1,14 +1,18 @@
-"""A table's rows: versions at addresses, appended to the open segment, fetched by address, scanned segment by segment.
+"""A table's rows: versions at addresses, appended to the open segment, fetched by address, scanned segment by
+segment.
 
-An address is `segment << 20 | slot`; the record number of a row, its name for life, is the address of its first version. `directory`
-(see `filestore.storage.directory`) tells compiled code where everything lies. Addresses are handed out in ascending order and never
-twice, also across crashes for anything that a log or checkpoint names.
+An address is `segment << 20 | slot`; the record number of a row, its name for life, is the address of its
+first version. `directory` (see `filestore.storage.directory`) tells compiled code where everything lies.
+Addresses are handed out in ascending order and never twice, also across crashes for anything that a log or
+checkpoint names.
 
-Invariants: a version's values are written before its slot counts; slots never move while the table lives; the address that the next
-append gets is above all that earlier appends got, which is what a snapshot's bounds rest on.
+Invariants: a version's values are written before its slot counts; slots never move while the table lives; the
+address that the next append gets is above all that earlier appends got, which is what a snapshot's bounds
+rest on.
 
-Thread rule: everything here runs under the engine lock, except what a `ScanUnit` does and `gather`, which any thread may call for addresses
-that it found visible. It does not know transactions, only their marks; nor indexes, only that keys have some.
+Thread rule: everything here runs under the engine lock, except what a `ScanUnit` does and `gather`, which any
+thread may call for addresses that it found visible. It does not know transactions, only their marks; nor
+indexes, only that keys have some.
 """
 
 from __future__ import annotations
@@ -54,7 +58,9 @@ class TableKey(Protocol):
     def definition(self) -> KeyDef: ...
 
     def find(self, columns: Sequence[Vector]) -> tuple[Array, Array]:
-        """(offsets int64[n + 1], records): rows that had these values of the key's columns; stale ones included."""
+        """(offsets int64[n + 1], records): rows that had these values of the key's columns; stale ones
+        included.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,9 @@ class ScanUnit:
         return self.segment.number << d.SLOT_BITS
 
     def batch(self, ordinals: Sequence[int], low: int, high: int) -> Batch:
-        """Columns of slots low..high, not copied; dictionary-encoded where a sealed segment is. Raises DataCorrupted."""
+        """Columns of slots low..high, not copied; dictionary-encoded where a sealed segment is. Raises
+        DataCorrupted.
+        """
         return Batch([self.segment.vector(i, low, high) for i in ordinals], high - low)
 
     def visible(self, snapshot: SnapshotView, low: int, high: int) -> Array | None:
@@ -88,7 +96,9 @@ class ScanUnit:
         return np.arange(self.base + low, self.base + high, dtype=np.int64)
 
     def zone(self, ordinal: int) -> tuple[Any, Any, int] | None:
-        """(least, greatest, nulls) of a sealed column's stored values; None when unknown. Both are None in a column of nulls."""
+        """(least, greatest, nulls) of a sealed column's stored values; None when unknown. Both are None in a
+        column of nulls.
+        """
         sealed = self.segment.sealed
         return None if sealed is None else sealed.zone(ordinal)
 
@@ -117,7 +127,9 @@ class Table:
 
     @property
     def directory(self) -> Array:
-        """int64[segments, fields], see `filestore.storage.directory`. Ask anew after any write: it is replaced as it grows."""
+        """int64[segments, fields], see `filestore.storage.directory`. Ask anew after any write: it is
+        replaced as it grows.
+        """
         return self.addresses.matrix
 
     @property
@@ -149,9 +161,9 @@ class Table:
     ) -> Array:
         """Writes n rows as versions of the transaction `mark` and returns their addresses, int64[n].
 
-        columns: in table order, of the table's types, any encoding. `previous`: addresses of the versions that they replace, whose
-        record numbers go into `records` (int64[n], written here). `images` receives the log's row images. Raises 54000
-        for a value of more than 64 MiB.
+        columns: in table order, of the table's types, any encoding. `previous`: addresses of the versions
+        that they replace, whose record numbers go into `records` (int64[n], written here). `images` receives
+        the log's row images. Raises 54000 for a value of more than 64 MiB.
         """
         plain = [v if v.dictionary is None else v.plain() for v in columns]
         done = 0
@@ -171,7 +183,9 @@ class Table:
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
 
     def _place(self, columns: Sequence[Vector], low: int, wanted: int) -> tuple[Segment, int, int]:
-        """Writes as many of the rows from `low` as fit the open segment, or a new one; returns where, and how many."""
+        """Writes as many of the rows from `low` as fit the open segment, or a new one; returns where, and how
+        many.
+        """
         segment = self.open_segment
         if segment is None or segment.rows >= self.slots:
             segment = self._new_segment()
@@ -181,7 +195,9 @@ class Table:
             count = self._fitting(segment, columns, low, count)
             if count == 0:
                 if slot == 0:
-                    raise errors.ProgramLimitExceeded("row is too big", detail="Its long values exceed a segment's heap.")
+                    raise errors.ProgramLimitExceeded(
+                        "row is too big", detail="Its long values exceed a segment's heap."
+                    )
                 segment, slot = self._new_segment(), 0
                 count = min(wanted, self.slots)
         return segment, slot, count
@@ -256,7 +272,7 @@ class Table:
             found.ensure(d.HEAD)
 
     def _image(self, segment: int, slot: int, count: int, linked: bool) -> bytes:
-        """The log's image of rows just written; see `filestore.storage.row_image`."""
+        """The log's image of rows just written; see `filestore.storage.row_kernels`."""
         used = row_kernels.encode_rows(self.directory, self.layout.matrix, segment, slot, count, linked, self._scratch)
         if used < 0:
             scratch = np.empty(-used, np.uint8)
@@ -350,7 +366,9 @@ class Table:
         return out
 
     def resolve(self, records: Array, snapshot: SnapshotView) -> Array:
-        """int64[n]: the version of each row that the snapshot sees, -1 for none. From an index: compare the key again."""
+        """int64[n]: the version of each row that the snapshot sees, -1 for none. From an index: compare the
+        key again.
+        """
         return snapshot.versions(self.directory, records, snapshot.bounds.get(self.storage_id, 0))
 
     # --- reading
@@ -368,7 +386,9 @@ class Table:
         return [ScanUnit(self, s, rows[i], whole[i]) for i, s in enumerate(present) if rows[i]]
 
     def gather(self, addresses: Array, ordinals: Sequence[int]) -> list[Vector]:
-        """Columns of the versions at int64[n] addresses. Long strings share a segment's heap if all lie in one, else are copied."""
+        """Columns of the versions at int64[n] addresses. Long strings share a segment's heap if all lie in
+        one, else are copied.
+        """
         segments = self.segments  # held, so that what the directory names stays alive meanwhile
         matrix = self.directory
         only = -1

@@ -1,8 +1,10 @@
-"""A table's part of a checkpoint: private copies of changed pages without anything uncommitted, and the metadata beside them.
+"""A table's part of a checkpoint: private copies of changed pages without anything uncommitted, and the
+metadata beside them.
 
-What must not reach the disk (RELIABILITY R12) is taken out of the copies: slots of open transactions become zero, their heap bytes too;
-ends they marked become INFINITY, heads they moved point back. The pages concerned stay dirty, since memory differs from what is
-written. Masks are given as `Hidden`: plain arrays, so that nothing here knows transactions.
+What must not reach the disk (RELIABILITY R12) is taken out of the copies: slots of open transactions become
+zero, their heap bytes too; ends they marked become INFINITY, heads they moved point back. The pages concerned
+stay dirty, since memory differs from what is written. Masks are given as `Hidden`: plain arrays, so that
+nothing here knows transactions.
 
 `describe` and `load` are the two ends of the metadata: what memory looked like, told to the next process.
 Thread rule: engine lock held for all of it.
@@ -28,7 +30,9 @@ from filestore.storage.vector import Array
 
 @dataclass(slots=True)
 class Hidden:
-    """What an image must not show of one table: slots, ends, (records, heads before), attached segment numbers."""
+    """What an image must not show of one table: slots, ends, (records, heads before), attached segment
+    numbers.
+    """
 
     inserted: list[Array] = field(default_factory=list)
     ended: list[Array] = field(default_factory=list)

@@ -1,1 +1,3 @@
-"""Transactions: snapshots and the one visibility rule, writes that wait for one another, locks, and the engine that commits."""
+"""Transactions: snapshots and the one visibility rule, writes that wait for one another, locks, and the
+engine that commits.
+"""

@@ -1,11 +1,13 @@
 """Bulk loads: many rows straight into sealed segments, without the log carrying them.
 
-Batches are cut into segments of full size; each is encoded and written on a worker thread while the next is read, and its keys are encoded
-there too. When all are written, keys are checked (within the load by sorting once, against the table by the rule of `writes`), index
-entries are added, and the segments are attached with the transaction's mark as their one `begin`. The log gets one ATTACH record
-at commit. A failure, or an abort, detaches the segments and removes the files.
+Batches are cut into segments of full size; each is encoded and written on a worker thread while the next is
+read, and its keys are encoded there too. When all are written, keys are checked (within the load by sorting
+once, against the table by the rule of `writes`), index entries are added, and the segments are attached with
+the transaction's mark as their one `begin`. The log gets one ATTACH record at commit. A failure, or an abort,
+detaches the segments and removes the files.
 
-Fewer rows than a threshold, and what is left over behind the last full segment when the table has an open one, go the ordinary way.
+Fewer rows than a threshold, and what is left over behind the last full segment when the table has an open
+one, go the ordinary way.
 """
 
 from __future__ import annotations
@@ -87,10 +89,12 @@ class _FutureWait(Wait):
 def load(
     engine: Engine, txn: Transaction, table: Table, batches: Iterable[Sequence[Vector] | Wait]
 ) -> Generator[Wait, None, int]:
-    """Loads batches (table order, stored types, dictionary-encoded or not); returns the rows. Engine lock held.
+    """Loads batches (table order, stored types, dictionary-encoded or not); returns the rows. Engine lock
+    held.
 
-    Raises KeyConflict with the row's number in the load, and whatever the iterable raises; the transaction must abort then. Reading
-    the iterable happens under the lock, so it must not block: while the next batch is being made it gives a Wait instead.
+    Raises KeyConflict with the row's number in the load, and whatever the iterable raises; the transaction
+    must abort then. Reading the iterable happens under the lock, so it must not block: while the next batch
+    is being made it gives a Wait instead.
     """
     txn.writes_of(table)
     pending = _Pending()
@@ -174,9 +178,7 @@ def _keys(key: StoredKey, columns: list[list[Vector]]) -> tuple[Keys, Array | No
     return concat_keys(parts), None if whole else np.concatenate(rows)
 
 
-def _attach(
-    engine: Engine, txn: Transaction, table: Table, written: list[_Written]
-) -> Generator[Wait, None, None]:
+def _attach(engine: Engine, txn: Transaction, table: Table, written: list[_Written]) -> Generator[Wait, None, None]:
     """Checks the keys, attaches the segments as the transaction's own, and adds the index entries."""
     writes = txn.writes_of(table)
     attached = Attached([w.number for w in written], [w.name for w in written], sum(w.rows for w in written))
@@ -191,7 +193,7 @@ def _attach(
         if any(w.keys[i][1] is not None for w in written):
             rows = np.concatenate(
                 [
-                    starts[j] + (np.arange(w.rows) if w.keys[i][1] is None else w.keys[i][1])  # type: ignore[operator]
+                    starts[j] + (np.arange(w.rows) if w.keys[i][1] is None else w.keys[i][1])
                     for j, w in enumerate(written)
                 ]
             )
@@ -199,9 +201,7 @@ def _attach(
         if duplicate >= 0:
             raise KeyConflict(key.definition, duplicate if rows is None else int(rows[duplicate]))
         wanted.append((key, keys, rows))
-        records = np.concatenate(
-            [np.arange(w.rows, dtype=np.int64) + (w.number << d.SLOT_BITS) for w in written]
-        )
+        records = np.concatenate([np.arange(w.rows, dtype=np.int64) + (w.number << d.SLOT_BITS) for w in written])
         entries.append((key, keys, records if rows is None else records[rows]))
     busy = [entry for entry in wanted if entry[0].index.entry_count]
     while busy and (mark := first_blocker(txn, table, busy, None)) != 0:

@@ -1,8 +1,10 @@
-"""The verifier: files, versions and indexes of an open engine, against one another. Product code: `filestore check`, tests.
+"""The verifier: files, versions and indexes of an open engine, against one another. Product code: `filestore
+check`, tests.
 
-For every table: the order of begin and end, the counters, the chain of versions of every row (head to first, each older than the next),
-and every index both ways: each live version has its entry, and each entry leads to a row that exists. Then every checksum of the
-directory (`Store.verify`). It changes nothing and collects findings instead of stopping at the first of a kind.
+For every table: the order of begin and end, the counters, the chain of versions of every row (head to first,
+each older than the next), and every index both ways: each live version has its entry, and each entry leads to
+a row that exists. Then every checksum of the directory (`Store.verify`). It changes nothing and collects
+findings instead of stopping at the first of a kind.
 
 Thread rule: any thread; holds the engine lock for one table at a time.
 """
@@ -122,4 +124,5 @@ def _live(table: Table, addresses: Array) -> Array:
     """bool[n]: committed and not ended."""
     begins, ends = np.empty(len(addresses), np.int64), np.empty(len(addresses), np.int64)
     kernels.ends_of(table.directory, addresses, begins, ends)
-    return (begins >= 0) & (begins < d.INFINITY) & (ends == d.INFINITY)
+    live: Array = (begins >= 0) & (begins < d.INFINITY) & (ends == d.INFINITY)
+    return live

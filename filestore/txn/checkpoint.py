@@ -2,13 +2,16 @@
 
 1. under the engine lock: choose full segments that no open transaction writes;
 2. on the checkpoint's thread: encode them and write their sealed files;
-3. under the lock: sealed segments take the open ones' places; the image is taken: copies of changed pages, metadata, the log's end;
+3. under the lock: sealed segments take the open ones' places; the image is taken: copies of changed pages,
+   metadata, the log's end;
 4. on the thread: the store makes the image durable and trims the log.
 
-The engine stops for the copies of step 3 only. Uncommitted index entries are taken out of their index for as long as its pages are
-copied. What the image leaves out is still in memory and, once committed, in the log behind the image's redo LSN.
+The engine stops for the copies of step 3 only. Uncommitted index entries are taken out of their index for as
+long as its pages are copied. What the image leaves out is still in memory and, once committed, in the log
+behind the image's redo LSN.
 
-Failures: a full disk leaves the old checkpoint in force, to be tried again when more log has come; anything else ends the store.
+Failures: a full disk leaves the old checkpoint in force, to be tried again when more log has come; anything
+else ends the store.
 """
 
 from __future__ import annotations
@@ -76,7 +79,9 @@ class Checkpointer:
             self._thread = None
 
     def consider(self) -> None:
-        """Wakes the thread when the log has grown enough since the last checkpoint. Engine lock held; costs a comparison."""
+        """Wakes the thread when the log has grown enough since the last checkpoint. Engine lock held; costs a
+        comparison.
+        """
         engine = self.engine
         if engine.log.bytes_since(engine.store.redo_lsn) >= self._wanted_from:
             self._wake.set()
@@ -105,7 +110,9 @@ class Checkpointer:
                 self._wanted_from *= 2
 
     def run(self) -> None:
-        """One checkpoint, durable on return. Any thread, engine lock not held. Raises DiskFull, StorageFailed."""
+        """One checkpoint, durable on return. Any thread, engine lock not held. Raises DiskFull,
+        StorageFailed.
+        """
         with self._running:
             with self.engine.lock:
                 chosen = choose(self.engine)
@@ -123,12 +130,14 @@ class Checkpointer:
 
 
 def choose(engine: Engine) -> list[Sealing]:
-    """Segments that will not change any more, ends apart: full or left behind by a bulk load, with nothing pending."""
+    """Segments that will not change any more, ends apart: full or left behind by a bulk load, with nothing
+    pending.
+    """
     found = []
     for definition in engine.registry.tables():
         table = engine.tables[definition.storage_id]
         for segment in table.segment_list():
-            if segment.columns is None or segment is table.open_segment and segment.rows < table.slots:
+            if segment.columns is None or (segment is table.open_segment and segment.rows < table.slots):
                 continue
             if segment.pending or segment.rows == 0:
                 continue
@@ -222,4 +231,3 @@ def collapse(table: Table, oldest: int) -> None:
             row = segment.directory.matrix[segment.number]
             if row[d.DEAD] == 0 and row[d.PENDING] == 0 and int(row[d.LAST_BEGIN]) <= oldest:
                 table.collapse(segment.number)
-

@@ -1,11 +1,13 @@
 """Definitions: making, changing and dropping schemas, tables and keys, inside transactions.
 
-A change goes into the transaction's overlay of the registry; commit logs the overlay's operations and applies them, abort forgets
-them. Storage of a table that the transaction made, or replaced (TRUNCATE), exists from the statement on and goes away with an abort; storage
-that it dropped goes away with the commit. So DDL and rows of one transaction stand or fall together.
+A change goes into the transaction's overlay of the registry; commit logs the overlay's operations and applies
+them, abort forgets them. Storage of a table that the transaction made, or replaced (TRUNCATE), exists from
+the statement on and goes away with an abort; storage that it dropped goes away with the commit. So DDL and
+rows of one transaction stand or fall together.
 
-Locks: ACCESS EXCLUSIVE on a table that changes; the name, for as long as the transaction lasts, of whatever is made.
-All are generators: they may wait for locks. Key oids, table oids and storage ids of 0 in what is given are filled in here.
+Locks: ACCESS EXCLUSIVE on a table that changes; the name, for as long as the transaction lasts, of whatever
+is made. All are generators: they may wait for locks. Key oids, table oids and storage ids of 0 in what is
+given are filled in here.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ def drop_schema(engine: Engine, txn: Transaction, name: str) -> Generator[Wait, 
 
 
 def create_table(engine: Engine, txn: Transaction, definition: TableDef) -> Generator[Wait, None, TableDef]:
-    """Makes a table and the indexes of its keys; returns the definition with its numbers. Raises 3F000, 42P07."""
+    """Makes a table and the indexes of its keys; returns the definition with its numbers. Raises 3F000,
+    42P07.
+    """
     # The schema must outlive this transaction, the name be nobody else's.
     yield from engine.locks.acquire(txn, ("name", definition.schema), LockMode.ACCESS_SHARE)
     yield from engine.locks.acquire(txn, ("name", definition.schema, definition.name), LockMode.ACCESS_EXCLUSIVE)
@@ -112,7 +116,8 @@ def truncate(engine: Engine, txn: Transaction, oid: int) -> Generator[Wait, None
 
 
 def redefine(engine: Engine, txn: Transaction, definition: TableDef) -> Generator[Wait, None, TableDef]:
-    """Replaces a definition whose stored columns stay as they are: names, defaults, NOT NULL, checks, dropped keys.
+    """Replaces a definition whose stored columns stay as they are: names, defaults, NOT NULL, checks, dropped
+    keys.
 
     New checks get oids. Rows are not looked at: whoever adds a constraint has checked them under this lock.
     """
@@ -207,4 +212,5 @@ def _is_newest(table: Table, addresses: Array, mark: int) -> Array:
     """bool[n]: versions that are neither ended nor aborted; other transactions have none that are open."""
     begins, ends = np.empty(len(addresses), np.int64), np.empty(len(addresses), np.int64)
     kernels.ends_of(table.directory, addresses, begins, ends)
-    return (begins != ABORTED) & ((begins >= 0) | (begins == mark)) & (ends == INFINITY)
+    newest: Array = (begins != ABORTED) & ((begins >= 0) | (begins == mark)) & (ends == INFINITY)
+    return newest

@@ -1,7 +1,8 @@
 """Deadlocks: a pure function from who waits for whom to the cycle that a new wait would close.
 
-It is asked before each wait begins, so a cycle never forms: the transaction that would close it is the victim, at once and not after a
-timeout as in PostgreSQL (whose check is dear; here a transaction waits for few others and the walk is short).
+It is asked before each wait begins, so a cycle never forms: the transaction that would close it is the
+victim, at once and not after a timeout as in PostgreSQL (whose check is dear; here a transaction waits for
+few others and the walk is short).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Iterable, Mapping
 
 
 def cycle(edges: Mapping[int, Iterable[int]], start: int) -> list[int]:
-    """Transactions of a cycle through `start`, in the order in which each waits for the next; empty if there is none."""
+    """Transactions of a cycle through `start`, in the order in which each waits for the next; empty if there
+    is none.
+    """
     path: list[int] = [start]
     pending: list[list[int]] = [list(edges.get(start, ()))]
     seen = {start}

@@ -1,9 +1,12 @@
-"""The engine: one open directory's tables, indexes, transactions and log, wired together. What `database.py` opens.
+"""The engine: one open directory's tables, indexes, transactions and log, wired together. What `database.py`
+opens.
 
-Life: `Engine.open` loads the last checkpoint, replays the log and begins; `close` ends it. A change happens under `lock`, in memory;
-commit makes it durable; the checkpoint carries memory to disk in the background and lets the log go.
+Life: `Engine.open` loads the last checkpoint, replays the log and begins; `close` ends it. A change happens
+under `lock`, in memory; commit makes it durable; the checkpoint carries memory to disk in the background and
+lets the log go.
 
-Thread rule: every method is called with `lock` held, unless it says otherwise; generators are resumed with it held.
+Thread rule: every method is called with `lock` held, unless it says otherwise; generators are resumed with it
+held.
 """
 
 from __future__ import annotations
@@ -41,8 +44,8 @@ LOG: Final = logging.getLogger("filestore.txn")
 class EngineOptions:
     """How an engine runs. slots, heap_bytes, index_bytes: small in tests, so that boundaries are met.
 
-    checkpoint_log_bytes: log since the last checkpoint that starts the next one; what a recovery has to read. threaded: False takes
-    checkpoints only when asked and flushes inline, for tests on a simulated disk.
+    checkpoint_log_bytes: log since the last checkpoint that starts the next one; what a recovery has to read.
+    threaded: False takes checkpoints only when asked and flushes inline, for tests on a simulated disk.
     """
 
     slots: int = SEGMENT_SLOTS
@@ -64,13 +67,16 @@ class Engine:
         self.registry = Registry()
         self.tables: dict[int, Table] = {}
         self.added_keys: dict[int, list[tuple[Table, StoredKey]]] = {}
-        self.manager: TransactionManager = None  # type: ignore[assignment]  # set by recovery, before anyone has the engine
+        # type: ignore[assignment]  # set by recovery, before anyone has the engine
+        self.manager: TransactionManager = None
         self.checkpointer = Checkpointer(self)
         self.closed = False
 
     @classmethod
     def open(cls, fs: FileSystem, options: EngineOptions | None = None) -> Engine:
-        """Opens or makes the store in a directory. Raises what `Store.open` and replay raise; nothing stays open then."""
+        """Opens or makes the store in a directory. Raises what `Store.open` and replay raise; nothing stays
+        open then.
+        """
         options = options or EngineOptions()
         store = Store.open(fs, options.store)
         try:
@@ -85,7 +91,9 @@ class Engine:
         return engine
 
     def close(self) -> None:
-        """Aborts what is open, takes a last checkpoint if the store is sound, and gives the directory back. Not under `lock`."""
+        """Aborts what is open, takes a last checkpoint if the store is sound, and gives the directory back.
+        Not under `lock`.
+        """
         if self.closed:
             return
         self.closed = True
@@ -154,7 +162,9 @@ class Engine:
         return self.manager.statement_snapshot(txn)
 
     def commit(self, txn: Transaction) -> Wait:
-        """Commits; the wait ends when the commit is durable. Raises with the transaction still active, to be aborted."""
+        """Commits; the wait ends when the commit is durable. Raises with the transaction still active, to be
+        aborted.
+        """
         wait = self.manager.commit(txn)
         if txn.timestamp:
             self.checkpointer.consider()
@@ -210,7 +220,9 @@ class Engine:
     # --- storage
 
     def make_table(self, definition: TableDef, slots: int = 0) -> Table:
-        """Storage for a definition, empty; with the indexes of its keys. `slots`: as it was made once, 0 for the options'."""
+        """Storage for a definition, empty; with the indexes of its keys. `slots`: as it was made once, 0 for
+        the options'.
+        """
         options = self.options
         table = Table(definition, self.store, slots=slots or options.slots, heap_bytes=options.heap_bytes)
         self.tables[definition.storage_id] = table
@@ -240,11 +252,15 @@ class Engine:
     # --- checkpoint and check
 
     def checkpoint(self) -> None:
-        """Takes a checkpoint now and returns when it is durable. Any thread, not under `lock`. Raises DiskFull, StorageFailed."""
+        """Takes a checkpoint now and returns when it is durable. Any thread, not under `lock`. Raises
+        DiskFull, StorageFailed.
+        """
         self.checkpointer.run()
 
     def check(self) -> list[Finding]:
-        """Verifies everything: files, tables, versions, indexes. Empty when sound. Any thread; holds `lock` table by table."""
+        """Verifies everything: files, tables, versions, indexes. Empty when sound. Any thread; holds `lock`
+        table by table.
+        """
         return check.check(self)
 
     def statistics(self) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""The visibility rule over vectors and version chains, and the claim of rows: compiled twins of `snapshot` and `writes`.
+"""The visibility rule over vectors and version chains, and the claim of rows: compiled twins of `snapshot`
+and `writes`.
 
-`sees` is the rule as compiled code; other rooms' point kernels inline it. Directory and fields: `filestore.storage.directory`.
+`sees` is the rule as compiled code; other rooms' point kernels inline it. Directory and fields:
+`filestore.storage.directory`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ MOVED = 2
 
 
 @njit(nogil=True, cache=True, inline="always")
-def sees(begin: int, end: int, address: int, timestamp: int, mark: int, bound: int) -> bool:
+def sees(begin: int, end: int, address: int, timestamp: int, mark: int, bound: int) -> Any:
     """The rule of `Snapshot.sees`."""
     if begin < 0:
         if begin != mark or address >= bound:
@@ -30,10 +32,9 @@ def sees(begin: int, end: int, address: int, timestamp: int, mark: int, bound: i
 
 
 @njit(nogil=True, cache=True)
-def visible(
-    begin: Any, begin_value: int, end: Any, low: int, timestamp: int, mark: int, bound: int, out: Any
-) -> None:
-    """The rule for slots low..low + len(out); an empty `begin` stands for begin_value everywhere, an empty `end` for INFINITY.
+def visible(begin: Any, begin_value: int, end: Any, low: int, timestamp: int, mark: int, bound: int, out: Any) -> None:
+    """The rule for slots low..low + len(out); an empty `begin` stands for begin_value everywhere, an empty
+    `end` for INFINITY.
 
     One loop for each combination, so that each vectorises.
     """
@@ -54,7 +55,7 @@ def visible(
 
 
 @njit(nogil=True, cache=True)
-def visible_version(directory: Any, record: int, timestamp: int, mark: int, bound: int) -> int:
+def visible_version(directory: Any, record: int, timestamp: int, mark: int, bound: int) -> Any:
     """The version of a row that is seen, newest first, -1 for none."""
     address = head_at(directory, record)
     while address >= 0:
@@ -72,11 +73,12 @@ def visible_versions(directory: Any, records: Any, timestamp: int, mark: int, bo
 
 
 @njit(nogil=True, cache=True)
-def claim(directory: Any, addresses: Any, low: int, mark: int, states: Any, newest: Any) -> int:
-    """Marks the ends of versions low.. as the transaction's, and says of each: CLAIMED, GONE, or MOVED to a newest address.
+def claim(directory: Any, addresses: Any, low: int, mark: int, states: Any, newest: Any) -> Any:
+    """Marks the ends of versions low.. as the transaction's, and says of each: CLAIMED, GONE, or MOVED to a
+    newest address.
 
-    Stops at the first version that another transaction has marked and returns its position; len(addresses) at the end. The END vectors
-    of all segments exist. A version that this transaction ended before is GONE.
+    Stops at the first version that another transaction has marked and returns its position; len(addresses) at
+    the end. The END vectors of all segments exist. A version that this transaction ended before is GONE.
     """
     for i in range(low, len(addresses)):
         segment = addresses[i] >> SLOT_BITS
@@ -94,7 +96,8 @@ def claim(directory: Any, addresses: Any, low: int, mark: int, states: Any, newe
             head = head_at(directory, record_at(directory, addresses[i]))
             begin = begin_at(directory, head)
             while begin < 0 and begin != mark:
-                # Written by a transaction that is still open: the version before it is the newest that counts.
+                # Written by a transaction that is still open: the version before it is the newest that
+                # counts.
                 head = previous_at(directory, head)
                 begin = begin_at(directory, head)
             last = end_at(directory, head)
@@ -111,12 +114,3 @@ def ends_of(directory: Any, addresses: Any, begins: Any, ends: Any) -> None:
     for i in range(len(addresses)):
         begins[i] = begin_at(directory, addresses[i])
         ends[i] = end_at(directory, addresses[i])
-
-
-@njit(nogil=True, cache=True)
-def all_visible(begin: Any, end: Any, rows: int) -> bool:
-    """Whether no slot holds a mark, an aborted version or an end."""
-    for i in range(rows):
-        if begin[i] < 0 or begin[i] > INFINITY or (len(end) > 0 and end[i] != INFINITY):
-            return False
-    return True

@@ -1,10 +1,11 @@
 """Keys of stored tables: a constraint, the index behind it, and the codec between columns and index keys.
 
-An index maps keys to record numbers; entries may be stale, since an update of key columns leaves the old entry and a delete leaves all.
-So what `find` returns must be resolved to a version that the reader sees, and its key columns compared again.
+An index maps keys to record numbers; entries may be stale, since an update of key columns leaves the old
+entry and a delete leaves all. So what `find` returns must be resolved to a version that the reader sees, and
+its key columns compared again.
 
-The codec's nullability rests on the key alone (a primary key has no nulls, any other may), never on the columns' NOT NULL, which
-ALTER TABLE can change while the index stays.
+The codec's nullability rests on the key alone (a primary key has no nulls, any other may), never on the
+columns' NOT NULL, which ALTER TABLE can change while the index stays.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def arena_name(storage_id: int, key_oid: int) -> str:
 
 
 def open_key(source: Arenas, table: TableDef, key: KeyDef, nbytes: int = INDEX_BYTES) -> StoredKey:
-    """Opens or makes the index of a key. Raises 0A000 for columns that have no order, IndexCorrupted, DataCorrupted."""
+    """Opens or makes the index of a key. Raises 0A000 for columns that have no order, IndexCorrupted,
+    DataCorrupted.
+    """
     types = tuple(table.columns[i].type for i in key.columns)
     codec = KeyCodec.of(types, [not key.primary] * len(types))
     arena = source.arena(arena_name(table.storage_id, key.oid), nbytes)

@@ -1,12 +1,14 @@
 """Locks on tables and names: eight modes, one matrix, first come first served.
 
-Row locks are not here: a row's write lock is the mark in its version's `end`. Here are the locks that say "this table is being read" or
-"nobody else may change its definition", and locks on names, which make two CREATE TABLE of one name wait for one another.
+Row locks are not here: a row's write lock is the mark in its version's `end`. Here are the locks that say
+"this table is being read" or "nobody else may change its definition", and locks on names, which make two
+CREATE TABLE of one name wait for one another.
 
-A lock lasts until its transaction ends. Whoever cannot have a lock waits in the queue behind it; a transaction that holds a lock already
-is not held up by the queue when it wants more, or it would wait for those who wait for it. Before a wait begins, `deadlock.cycle`
-looks whether it would close a cycle, and raises 40P01 instead. Waiting is a `Wait` yielded to the driver, which throws 55P03 or 57014
-into the generator when a timeout or a cancel ends it; the queue is left clean.
+A lock lasts until its transaction ends. Whoever cannot have a lock waits in the queue behind it; a
+transaction that holds a lock already is not held up by the queue when it wants more, or it would wait for
+those who wait for it. Before a wait begins, `deadlock.cycle` looks whether it would close a cycle, and raises
+40P01 instead. Waiting is a `Wait` yielded to the driver, which throws 55P03 or 57014 into the generator when
+a timeout or a cancel ends it; the queue is left clean.
 
 Source: PostgreSQL 15, 13.3.1 table-level locks.
 """
@@ -73,7 +75,9 @@ class _Lock:
 
 
 class LockTable:
-    """All locks of an engine. Keys: a table's oid, or ("name", schema, name). Engine lock held for every call."""
+    """All locks of an engine. Keys: a table's oid, or ("name", schema, name). Engine lock held for every
+    call.
+    """
 
     def __init__(self) -> None:
         self._locks: dict[Hashable, _Lock] = {}

@@ -1,18 +1,21 @@
 """Begin, snapshot, commit, abort: the life of transactions, and the one order of commits.
 
 Commit, in this order and under the engine lock throughout:
-1. reserve log space and see that the store has not failed; errors leave the transaction active, to be aborted;
+1. reserve log space and see that the store has not failed; errors leave the transaction active, to be
+   aborted;
 2. take the next timestamp, append the whole group to the log's buffer;
 3. stamp begins and ends, count rows, apply the registry's operations;
 4. release locks and wake who waits for the transaction;
 5. hand out a wait for durability. The client is answered when it ends.
 
-So commit order, log order and timestamp order are one. Snapshots are taken at `durable_timestamp`: what a crash could still lose is seen
-by nobody, except by the session that wrote it without waiting (synchronous_commit off), and by transactions that have written: they meet
-the newest versions when they claim rows and check keys, so their next statements must see those too. Their own record lies behind
-in the log, so nothing that they answer is durable before what they saw.
+So commit order, log order and timestamp order are one. Snapshots are taken at `durable_timestamp`: what a
+crash could still lose is seen by nobody, except by the session that wrote it without waiting
+(synchronous_commit off), and by transactions that have written: they meet the newest versions when they claim
+rows and check keys, so their next statements must see those too. Their own record lies behind in the log, so
+nothing that they answer is durable before what they saw.
 
-A failed log is final: `commit` raises StorageFailed from then on, and waits end with it; nothing is stamped back, since nothing was answered.
+A failed log is final: `commit` raises StorageFailed from then on, and waits end with it; nothing is stamped
+back, since nothing was answered.
 """
 
 from __future__ import annotations
@@ -51,7 +54,9 @@ class CommitLog(Protocol):
 
 
 class TransactionManager:
-    """Timestamps, active transactions, locks. Engine lock held for every call; `durable_timestamp` is read anywhere."""
+    """Timestamps, active transactions, locks. Engine lock held for every call; `durable_timestamp` is read
+    anywhere.
+    """
 
     def __init__(self, registry: Registry, log: CommitLog, clock: int, next_id: int) -> None:
         self.registry = registry
@@ -76,7 +81,9 @@ class TransactionManager:
         return txn
 
     def statement_snapshot(self, txn: Transaction) -> Snapshot:
-        """What the next statement sees: everything durable (READ COMMITTED), or what the first one saw; and own writes."""
+        """What the next statement sees: everything durable (READ COMMITTED), or what the first one saw; and
+        own writes.
+        """
         if txn.isolation == READ_COMMITTED and txn.writes:
             timestamp = self.last_committed
         elif txn.isolation == READ_COMMITTED or txn.snapshot is None:
@@ -107,7 +114,9 @@ class TransactionManager:
     # --- commit
 
     def commit(self, txn: Transaction) -> Wait:
-        """Commits and returns the wait for durability. Raises StorageFailed or DiskFull with the transaction still active."""
+        """Commits and returns the wait for durability. Raises StorageFailed or DiskFull with the transaction
+        still active.
+        """
         if not txn.has_writes and not _has_operations(txn):
             self._end(txn, "committed")
             return finished()

@@ -1,7 +1,8 @@
 """Opening: the last checkpoint's metadata and pages, then the log, then a new epoch.
 
 1. the registry and every table's segments as the checkpoint left them, indexes with them;
-2. replay of the log behind it: rows, ends, definitions, attached segments, and index entries of replayed rows;
+2. replay of the log behind it: rows, ends, definitions, attached segments, and index entries of replayed
+   rows;
 3. what no committed transaction filled is marked dead, counters are counted;
 4. the store opens its log for appends.
 Each step can be repeated: a crash in any of them leaves what it found.
@@ -48,7 +49,8 @@ def load_checkpoint(engine: Engine) -> tuple[int, int]:
     for definition in engine.registry.tables():
         table = engine.make_table(definition, metadata["tables"][str(definition.storage_id)]["slots"])
         described = metadata["tables"][str(definition.storage_id)]
-        table_checkpoint.load(table, described, lambda name, t=table: open_file(engine, t, name), names)  # type: ignore[misc]
+        # type: ignore[misc]
+        table_checkpoint.load(table, described, lambda name, t=table: open_file(engine, t, name), names)
     return metadata["clock"], metadata["next_id"]
 
 

@@ -1,7 +1,7 @@
 """Who sees what: the one rule by which every read decides whether a version exists for it.
 
-A version exists from `begin` to `end`. Both hold a commit timestamp, or the mark (negative) of the transaction that is writing it. A
-snapshot is a timestamp, and the mark of the transaction that reads:
+A version exists from `begin` to `end`. Both hold a commit timestamp, or the mark (negative) of the
+transaction that is writing it. A snapshot is a timestamp, and the mark of the transaction that reads:
 
     begin               the version exists ...
     <= timestamp        it was committed before the snapshot
@@ -15,9 +15,10 @@ snapshot is a timestamp, and the mark of the transaction that reads:
     own mark            no more: ended by an earlier statement of this transaction
     another's mark      still
 
-Own new versions need the bound, lest an UPDATE that appends while it scans meets its own rows (the Halloween problem). Own ends need
-none: a statement claims rows only when its scan has come to its end, so what a scan finds marked as its own is an earlier statement's.
-Addresses ascend in the order of writing within a transaction (see `Table`), so no counter of commands is stored in any version.
+Own new versions need the bound, lest an UPDATE that appends while it scans meets its own rows (the Halloween
+problem). Own ends need none: a statement claims rows only when its scan has come to its end, so what a scan
+finds marked as its own is an earlier statement's. Addresses ascend in the order of writing within a
+transaction (see `Table`), so no counter of commands is stored in any version.
 
 What a snapshot does not see can still conflict with a write; that is `writes`' concern.
 """
@@ -42,8 +43,9 @@ _EMPTY: Final[Mapping[int, int]] = MappingProxyType({})
 class Snapshot:
     """What a statement (READ COMMITTED) or transaction (REPEATABLE READ) sees.
 
-    mark: the reader's own, 0 for a transaction that wrote nothing. bounds: storage id -> first address that the statement's own writes
-    may get, for tables that the transaction wrote before. Thread rule: immutable, used anywhere.
+    mark: the reader's own, 0 for a transaction that wrote nothing. bounds: storage id -> first address that
+    the statement's own writes may get, for tables that the transaction wrote before. Thread rule: immutable,
+    used anywhere.
     """
 
     timestamp: int

@@ -1,7 +1,8 @@
 """A transaction: who it is, what it has written, what undoes it.
 
-The write set holds address arrays, not rows: commit stamps them, abort takes them back. The log's records are collected as they
-arise and reach the log only with the commit, so an aborted transaction never existed on disk.
+The write set holds address arrays, not rows: commit stamps them, abort takes them back. The log's records are
+collected as they arise and reach the log only with the commit, so an aborted transaction never existed on
+disk.
 
 Thread rule: used under the engine lock by one statement at a time.
 """
@@ -42,8 +43,9 @@ class Attached:
 class TableWrites:
     """What a transaction did to one table.
 
-    inserted: addresses of new versions. ended: addresses of versions marked as ended. heads: (records, what their heads were), oldest first.
-    entries: (key, keys, records) of index entries that were not there before.
+    inserted: addresses of new versions. ended: addresses of versions marked as ended. heads: (records, what
+    their heads were), oldest first. entries: (key, keys, records) of index entries that were not there
+    before.
     """
 
     inserted: list[Array] = field(default_factory=list)
@@ -54,7 +56,9 @@ class TableWrites:
 
 
 class Transaction:
-    """One transaction. `state`: active, committed, aborted. `synchronous`: whether commit's wait is for durability."""
+    """One transaction. `state`: active, committed, aborted. `synchronous`: whether commit's wait is for
+    durability.
+    """
 
     __slots__ = (
         "created",
@@ -87,7 +91,8 @@ class Transaction:
         self.mark = mark_of(number)
         self.isolation = isolation
         self.read_only = read_only
-        self.minimum_timestamp = minimum_timestamp  # of the session's last commit: it sees its own, durable or not
+        # of the session's last commit: it sees its own, durable or not
+        self.minimum_timestamp = minimum_timestamp
         self.synchronous = True
         self.state = "active"
         self.timestamp = 0  # of the commit

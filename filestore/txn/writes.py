@@ -1,13 +1,15 @@
 """Writing rows: insert, claim, update, delete, with unique keys, against other transactions.
 
-All are generators that yield a `Wait` when another open transaction decides what happens next; the driver waits with the engine lock
-released and resumes them, and they look at everything again. Between two yields nobody else changes anything.
+All are generators that yield a `Wait` when another open transaction decides what happens next; the driver
+waits with the engine lock released and resumes them, and they look at everything again. Between two yields
+nobody else changes anything.
 
-A row's write lock is the mark in its version's `end` (`claim_rows`). Uniqueness is decided against the newest versions, whoever may see them:
+A row's write lock is the mark in its version's `end` (`claim_rows`). Uniqueness is decided against the newest
+versions, whoever may see them:
 - committed, or written by this transaction, and not ended: a conflict;
 - written or ended by another open transaction: wait for it, then look again;
-- ended: free.
-A null in a key never conflicts. An update writes all its versions before it looks, so `set id = id + 1` meets only what stays.
+- ended: free. A null in a key never conflicts. An update writes all its versions before it looks, so `set id
+  = id + 1` meets only what stays.
 """
 
 from __future__ import annotations
@@ -34,8 +36,10 @@ from filestore.txn.transaction import READ_COMMITTED, Transaction
 _RETRY_HINT: Final = "Run the transaction again."
 
 
-class KeyConflict(Exception):  # noqa: N818 - a condition that `query.dml` turns into 23505 with its detail, not an error of its own
-    """Row `row` (of the call's rows) has a key that another row has."""
+class KeyConflict(Exception):
+    """Row `row` (of the call's rows) has a key that another row has; `query.dml` makes it a 23505 with its
+    detail.
+    """
 
     def __init__(self, key: KeyDef, row: int) -> None:
         super().__init__(f"key {key.name}, row {row}")
@@ -53,17 +57,21 @@ class ClaimResult:
     @property
     def claimed(self) -> Array:
         """bool[n]: this transaction may update or delete the version."""
-        return self.states == kernels.CLAIMED
+        return self._with(kernels.CLAIMED)
 
     @property
     def gone(self) -> Array:
         """bool[n]: deleted meanwhile, or changed before by this very transaction."""
-        return self.states == kernels.GONE
+        return self._with(kernels.GONE)
 
     @property
     def moved(self) -> Array:
         """bool[n]: superseded; `newest` is to be looked at again, and claimed in its turn."""
-        return self.states == kernels.MOVED
+        return self._with(kernels.MOVED)
+
+    def _with(self, state: int) -> Array:
+        found: Array = self.states == state
+        return found
 
 
 def insert_rows(txn: Transaction, table: Table, columns: Sequence[Vector], n: int) -> Generator[Wait, None, Array]:
@@ -94,7 +102,8 @@ def insert_rows(txn: Transaction, table: Table, columns: Sequence[Vector], n: in
 def claim_rows(txn: Transaction, table: Table, addresses: Array) -> Generator[Wait, None, ClaimResult]:
     """Takes the write locks of versions that the statement found, waiting for who has them.
 
-    READ COMMITTED: a version that was superseded meanwhile is MOVED, a deleted one GONE. REPEATABLE READ: either is 40001.
+    READ COMMITTED: a version that was superseded meanwhile is MOVED, a deleted one GONE. REPEATABLE READ:
+    either is 40001.
     """
     writes = txn.writes_of(table)
     table.ensure_ends(addresses)
@@ -119,7 +128,8 @@ def claim_rows(txn: Transaction, table: Table, addresses: Array) -> Generator[Wa
 def update_rows(
     txn: Transaction, table: Table, old: Array, columns: Sequence[Vector], changed: Sequence[int]
 ) -> Generator[Wait, None, Array]:
-    """Replaces claimed versions by whole new rows; `changed` are the ordinals that were assigned. Returns the new addresses.
+    """Replaces claimed versions by whole new rows; `changed` are the ordinals that were assigned. Returns the
+    new addresses.
 
     Raises KeyConflict (after writing: the transaction must abort), 40P01, 54000.
     """
@@ -188,7 +198,8 @@ def _changed_keys(table: Table, key: StoredKey, old: Array, columns: Sequence[Ve
 def first_blocker(
     txn: Transaction, table: Table, wanted: Sequence[tuple[StoredKey, Keys, Array | None]], own: Array | None
 ) -> int:
-    """Raises KeyConflict for a key that is taken; else the mark of a transaction that one depends on, 0 for none.
+    """Raises KeyConflict for a key that is taken; else the mark of a transaction that one depends on, 0 for
+    none.
 
     own: for an update, the record number of each row, whose own entries do not count.
     """
@@ -218,7 +229,9 @@ def first_blocker(
 
 
 def _has_key(table: Table, key: StoredKey, address: int, keys: Keys, row: int, foreign: int) -> bool:
-    """Whether a version, or with `foreign` any version of the row that may yet be the newest committed one, has the key."""
+    """Whether a version, or with `foreign` any version of the row that may yet be the newest committed one,
+    has the key.
+    """
     wanted = key_bytes(keys, row)
     while address >= 0:
         here = np.array([address], np.int64)
@@ -245,6 +258,4 @@ def _refuse_changed(txn: Transaction, table: Table, addresses: Array, states: Ar
         if end == txn.mark:
             continue
         what = "update" if states[i] == kernels.MOVED else "delete"
-        raise errors.SerializationFailure(
-            f"could not serialize access due to concurrent {what}", hint=_RETRY_HINT
-        )
+        raise errors.SerializationFailure(f"could not serialize access due to concurrent {what}", hint=_RETRY_HINT)

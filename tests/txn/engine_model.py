@@ -1,7 +1,7 @@
 """An engine with small segments, statements by value, and a dict beside it that says what must be there.
 
-`Model` is one directory's tables as dicts and the state after each commit; the row of table `meta` counts commits, so a recovered engine says
-itself which of those states it must equal.
+`Model` is one directory's tables as dicts and the state after each commit; the row of table `meta` counts
+commits, so a recovered engine says itself which of those states it must equal.
 """
 
 from __future__ import annotations
@@ -35,7 +35,12 @@ def options(seed: int = 0, **changes: Any) -> EngineOptions:
     rng = random.Random(seed)
     store = StoreOptions(log_file_bytes=1 << 16, batch_bytes=1 << 14, threaded=False, random=rng.randbytes)
     fields: dict[str, Any] = {
-        "slots": 16, "heap_bytes": 1 << 16, "index_bytes": 1 << 20, "workers": 1, "threaded": False, "store": store,
+        "slots": 16,
+        "heap_bytes": 1 << 16,
+        "index_bytes": 1 << 20,
+        "workers": 1,
+        "threaded": False,
+        "store": store,
     }
     return EngineOptions(**{**fields, **changes})
 

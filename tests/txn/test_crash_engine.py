@@ -1,7 +1,8 @@
 """The whole engine on the simulated disk, cut off at every operation in every way the disk model knows.
 
-Goal: recovery yields exactly the acknowledged transactions plus possibly whole unacknowledged ones, in commit order; tables agree with
-their indexes; a second recovery, and one that was itself cut off, give the same. Oracle: `engine_model`.
+Goal: recovery yields exactly the acknowledged transactions plus possibly whole unacknowledged ones, in commit
+order; tables agree with their indexes; a second recovery, and one that was itself cut off, give the same.
+Oracle: `engine_model`.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ class Run:
                 Engine.open(again, model.options(5)).store.close()
             except SimulatedCrash:
                 pass
-            image = next(iter(again.crash_states(rng.randrange(2**32), start=again.op_count, stop=again.op_count, per_op=1)), again)
+            image = next(
+                iter(again.crash_states(rng.randrange(2**32), start=again.op_count, stop=again.op_count, per_op=1)),
+                again,
+            )
         engine = Engine.open(image, model.options(7))
         first = model.verify(engine, self.states, least, most)
         if rng.random() < 0.5:
