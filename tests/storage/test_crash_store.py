@@ -91,6 +91,22 @@ def test_every_crash_recovers_what_was_acknowledged(seed: int, steps: int, state
     assert {"none", "all", "torn", "dropped", "shorn"} <= set(report.kinds)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [30, 120, 400])
+def test_many_more_crashes(seed: int, steps: int) -> None:
+    """The same, 20 000 states a run, half of them with crashes inside the recovery."""
+    rng = random.Random(seed)
+    report = harness.enumerate_crashes(
+        workload(seed, steps),
+        lambda image, trace: check_image(image, trace, rng, nested=rng.randrange(3)),
+        seed=seed,
+        states=20_000,
+        per_op=200,
+        seconds=400,
+    )
+    print(report)
+
+
 class LyingDisk(SimulatedDisk):
     """Answers syncs of some paths without doing them: what an engine that forgot them would leave."""
 

@@ -77,6 +77,26 @@ def test_waits_finish_in_one_go_and_beyond_the_end_is_an_error() -> None:
         log.append(group(1, 1))
 
 
+def test_a_bad_callback_neither_hides_a_commit_nor_stops_the_others() -> None:
+    store = opened(SimulatedDisk())
+    log = store.log
+    lsn = log.append(group(1, 10))
+    told: list[Wait] = []
+
+    def bad(_: Wait) -> None:
+        raise RuntimeError("of the callback")
+
+    with log._mutex:  # both wait for the same flush
+        waits = [Wait(), Wait()]
+        log._waits += [(lsn, wait) for wait in waits]
+    waits[0].on_done(bad)
+    waits[1].on_done(told.append)
+    with pytest.raises(RuntimeError):
+        log.flush()
+    assert told == [waits[1]] and log.durable_lsn >= lsn and log.failed is None
+    store.close()
+
+
 def test_files_are_recycled_and_holds_keep_them() -> None:
     disk = SimulatedDisk()
     store = opened(disk)
