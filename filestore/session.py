@@ -10,9 +10,10 @@ Thread rule: one thread at a time; generators run with the engine lock held; `ca
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from filestore import commands, errors
@@ -25,7 +26,7 @@ from filestore.query import plan as p
 from filestore.query.bind import bind
 from filestore.query.context import Cancel, ExecutionContext
 from filestore.query.executor import execute
-from filestore.query.explain import rows_read
+from filestore.query.explain import Measured, explain_lines, rows_read
 from filestore.query.lexer import normalise
 from filestore.query.literals import parse_literal
 from filestore.query.optimize import optimize
@@ -47,6 +48,7 @@ from filestore.types import INT4, INT8, NUMERIC, SqlType
 if TYPE_CHECKING:
     from filestore.database import Database
 
+LOG = logging.getLogger("filestore.session")
 T = TypeVar("T")
 
 # A source that reads at most this many rows runs on the thread that asks; a larger one goes to a worker.
@@ -206,9 +208,13 @@ class Session:
         except RecursionError:
             self._fail()
             raise errors.StatementTooComplex("statement is nested too deeply") from None
-        except BaseException:
+        except (errors.Error, GeneratorExit, KeyboardInterrupt):
             self._fail()
             raise
+        except Exception as error:
+            self._fail()
+            LOG.exception("a statement failed with a bug: %s", self.statement_text)
+            raise errors.InternalError(f"{type(error).__name__}: {error}", hint="This is a bug; please report it.") from error
 
     def _admitted(self, statement: Statement, steps: Steps[Result]) -> Steps[Result]:
         self._admit(statement)
@@ -363,11 +369,29 @@ class Session:
 
     def explain(self, statement: Statement, options: Mapping[str, object]) -> Steps[Result]:
         """The plan of a statement as text or JSON; with ANALYZE it runs, and the plan says what that took."""
+        started = time.perf_counter()
         bound = self.plan(statement)
-        lines = explain_lines(bound, options)
+        planning_ms = (time.perf_counter() - started) * 1000
+        yield from self._lock_tables(bound)
+        measured: Measured | None = {} if options.get("analyze") else None
+        execution_ms = None
+        if measured is not None:
+            started = time.perf_counter()
+            yield from self._run_measured(bound, measured)
+            execution_ms = (time.perf_counter() - started) * 1000
+        lines = explain_lines(bound, options, measured, planning_ms, execution_ms)
         columns, batch = text_result(("QUERY PLAN",), [(line,) for line in lines])
-        yield from ()
         return Result("EXPLAIN", columns, iter((batch,)))
+
+    def _run_measured(self, bound: p.Bound, measured: Measured) -> Steps[None]:
+        """Runs a statement for EXPLAIN ANALYZE, dropping its rows."""
+        if bound.kind != "select":
+            yield from self.run(bound)
+            return
+        context = replace(self.context(), measured=measured)
+        job = Job(self.database.workers, lambda: sum(batch.length for batch in execute(bound.plan, context)))
+        yield job
+        job.value()
 
     def visible_rows(self, definition: TableDef) -> Iterator[Batch]:
         """All columns of all rows that a new statement sees."""

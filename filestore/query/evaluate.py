@@ -44,16 +44,24 @@ if TYPE_CHECKING:
 __all__ = ["EVALUATORS", "Held", "InSet", "ev", "evaluate", "matching_rows", "to_decimals", "truth"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Held(e.Expr):
     """A value known before the node runs: a parameter or the result of a scalar subquery; `vector` has length 1."""
+
+    # By identity: vectors have no equality, and Expr's would compare the types alone.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     vector: Vector
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class InSet(e.Expr):
     """[NOT] IN (subquery) whose rows are known: `table` holds the keys; `empty` and `nulls` say whether there were none, or null ones."""
+
+    # By identity: vectors have no equality, and Expr's would compare the types alone.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     args: tuple[e.Expr, ...]
     table: KeyTable
