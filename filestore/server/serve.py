@@ -3,9 +3,9 @@
     open the directory (lock, recovery) -> warm the kernels -> listen -> `ready` -> SIGTERM or SIGINT
     -> accept nothing more, end idle sessions, let running statements finish for a grace -> checkpoint -> close
 
-The PostgreSQL port runs on the loop's thread, which is the engine's; gRPC and Flight bring threads of their own. A store
-that fails (RELIABILITY R31) ends the process at once: every session is told 58030, nothing is acknowledged or written any
-more, and the next start recovers from the log.
+The PostgreSQL port runs on the loop's thread, which is the engine's; gRPC and Flight bring threads of their own. A
+store that fails (RELIABILITY R31) ends the process at once: every session is told 58030, nothing is acknowledged or
+written any more, and the next start recovers from the log.
 
 What is said before `ready` to a person goes to standard error in words; everything else is a line of the log.
 """
@@ -20,14 +20,15 @@ import sys
 import time
 from dataclasses import dataclass
 from ssl import SSLContext
-from typing import Final, Protocol
+from typing import Any, Final
 
 import uvloop
 
 from filestore import errors
 from filestore.database import Database
 from filestore.hal import process
-from filestore.server import flight, grpc_service
+from filestore.server.flight import FlightHandle, start_flight
+from filestore.server.grpc_service import GrpcHandle, start_grpc
 from filestore.server.log import Log
 from filestore.server.pgwire.auth import Authenticator, verifier_of
 from filestore.server.pgwire.listener import CONNECTIONS_MAX, Limits, Listener
@@ -52,15 +53,6 @@ class Refused(Exception):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
-
-
-class Port(Protocol):
-    """What another port's start function returns."""
-
-    port: int
-
-    def stop(self, grace_seconds: float) -> None:
-        """Accepts nothing more, lets calls finish for the grace, then ends them. Blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,28 +149,59 @@ async def _run(
     def verifier_for(user: str) -> str | None:
         return verifier if user == "postgres" else None
 
-    listener = Listener(
-        database, Authenticator(verifier_for), log, tls=tls, limits=Limits(connections=options.connections)
-    )
-    others: list[Port] = []
+    limits = Limits(connections=options.connections)
+    listener = Listener(database, Authenticator(verifier_for), log, tls=tls, limits=limits)
+    flight: FlightHandle | None = None
+    grpc: GrpcHandle | None = None
     try:
-        port = await _listening("PostgreSQL", options.port, listener.listen(options.host, options.port))
-        others = _start_others(database, options, verifier_for, log)
-        ports = {"pgwire": port} | {type(other).__name__.lower(): other.port for other in others}
-        log.info("ready", host=options.host, **ports, seconds=round(time.monotonic() - began, 3), pid=process.pid())
-        failed = listener.storage_failed
-        assert failed is not None
-        await asyncio.wait([stop, failed], return_when=asyncio.FIRST_COMPLETED)
-        if failed.done():
+        ports = {"port": await _listen(listener, options)}
+        certificate = _pem(options)
+        if options.flight_port >= 0:
+            flight = start_flight(
+                database, options.host, options.flight_port, verifier=verifier_for, certificate=certificate
+            )
+            ports["flight_port"] = flight.port
+        if options.grpc_port >= 0:
+            grpc = await start_grpc(
+                database, options.host, options.grpc_port, verifier=verifier_for, certificate=certificate
+            )
+            ports["grpc_port"] = grpc.port
+        seconds = round(time.monotonic() - began, 3)
+        log.info("ready", host=options.host, **ports, seconds=seconds, pid=process.pid())
+        assert listener.storage_failed is not None
+        ends: list[asyncio.Future[Any]] = [stop, listener.storage_failed]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if stop.done():
+            log.info("stopping", signal=stop.result(), sessions=len(listener.connections))
+        else:
             await asyncio.sleep(LAST_WORDS_SECONDS)
-            return True
-        log.info("stopping", signal=stop.result(), sessions=len(listener.connections))
     finally:
         if not listener.dead:
-            for other in others:
-                await loop.run_in_executor(None, other.stop, options.grace_seconds)
-            await listener.close(options.grace_seconds)
+            stopping = [listener.close(options.grace_seconds)]
+            if grpc is not None:
+                stopping.append(grpc.stop(options.grace_seconds))
+            if flight is not None:
+                stopping.append(asyncio.to_thread(flight.stop, options.grace_seconds))
+            await asyncio.gather(*stopping)
     return listener.dead
+
+
+async def _listen(listener: Listener, options: ServeOptions) -> int:
+    try:
+        return await listener.listen(options.host, options.port)
+    except OSError as error:
+        raise Refused(
+            f"cannot listen on {options.host}:{options.port}: {error.strerror or error}",
+            "Is another server running there? Choose another port with --port.",
+        ) from None
+
+
+def _pem(options: ServeOptions) -> tuple[bytes, bytes] | None:
+    """Certificate chain and key for the ports that bring their own TLS."""
+    if options.certificate is None or options.key is None:
+        return None
+    with open(options.certificate, "rb") as chain, open(options.key, "rb") as key:
+        return chain.read(), key.read()
 
 
 def _stop(stop: asyncio.Future[str], signal_name: str) -> None:
@@ -187,7 +210,9 @@ def _stop(stop: asyncio.Future[str], signal_name: str) -> None:
 
 
 def _verifier(options: ServeOptions) -> str | None:
-    """The SCRAM verifier of `postgres`, None when no password was set. Raises Refused for an open door to the network."""
+    """The SCRAM verifier of `postgres`, None when no password was set. Raises Refused for an open door to the
+    network.
+    """
     password = process.environ_get(PASSWORD_VARIABLE)
     if options.password_file is not None:
         try:

@@ -1,0 +1,61 @@
+"""Golden traces: what client and server say, a message a line, as `F Query 'select 1'` and `B DataRow (b'1',)`.
+
+F lines are sent; a Sync, Query, CopyDone or Flush ends a group, whose answers must be the B lines that follow. `#` begins a
+comment. After libpq's PQtrace and pgproto3's trace_test.go.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+from filestore.server.pgwire import messages as m
+from filestore.server.pgwire import replies as r
+
+# Fields whose values no client may rely on.
+_ROUTINE = ("F", "L", "R")
+
+
+def parse_line(line: str) -> m.Message:
+    """An F line, without the F."""
+    name, _, arguments = line.partition(" ")
+    values = ast.literal_eval(f"({arguments},)") if arguments else ()
+    return getattr(m, name)(*values)  # type: ignore[no-any-return]
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, r.Done):
+        return r.NAMES_OF_DONE[value.kind]
+    if isinstance(value, r.ErrorResponse):
+        fields = {k: v for k, v in value.fields.items() if k not in _ROUTINE}
+        return f"{type(value).__name__} {fields!r}"
+    if isinstance(value, r.RowDescription):
+        rows = ", ".join(
+            repr((f.name, f.table_oid, f.attnum, f.type_oid, f.size, f.modifier, f.format)) for f in value.fields
+        )
+        return f"RowDescription {rows}"
+    arguments = ", ".join(repr(getattr(value, name)) for name in value.__slots__)
+    return f"{type(value).__name__} {arguments}".rstrip()
+
+
+def run(path: Path, loopback: Any) -> tuple[str, str]:
+    """The file as it is, and as it should read after what was really answered."""
+    expected = path.read_text()
+    actual: list[str] = []
+    group: list[m.Message] = []
+    for line in expected.splitlines():
+        if line.startswith("B "):
+            if group:
+                actual += [f"B {shown(reply)}" for reply in loopback.send(*group)]
+                group = []
+            continue
+        if group and not line.startswith("F "):
+            actual += [f"B {shown(reply)}" for reply in loopback.send(*group)]
+            group = []
+        actual.append(line)
+        if line.startswith("F "):
+            group.append(parse_line(line[2:]))
+    if group:
+        actual += [f"B {shown(reply)}" for reply in loopback.send(*group)]
+    return expected, "\n".join(actual) + "\n"
