@@ -21,9 +21,9 @@ from filestore.query import plan as p
 from filestore.query import statements as s
 from filestore.query.bind_ddl import bind_checks, bind_default
 from filestore.query.copy import CopyOptions, reader, writer
-from filestore.query.copy.files import read_file, write_file
+from filestore.query.copy.files import open_output, read_chunks
 from filestore.query.copy.options import copy_options
-from filestore.query.copy.parquet_format import read_parquet, write_parquet
+from filestore.query.copy.parquet_format import ParquetChunk, read_parquet, write_parquet
 from filestore.query.copy.stream import CopyChunk
 from filestore.query.evaluate import evaluate
 from filestore.query.executor import execute
@@ -92,7 +92,7 @@ def _copy_from(session: Session, command: s.Copy) -> Steps[Result]:
         if options.format == "parquet":
             rows = yield from load.steps(lambda: load.parquet(path))
         else:
-            rows = yield from load.steps(lambda: load.parsed(read_file(path), options))
+            rows = yield from load.steps(lambda: load.parsed(read_chunks(path), options))
         return Result(f"COPY {rows}")
     source = ClientBytes()
     steps = load.steps(lambda: load.parsed(source, options), source)
@@ -163,7 +163,7 @@ class Load:
         for chunk in parser.finish():
             yield self._checked(chunk)
 
-    def _checked(self, chunk: CopyChunk) -> Batch:
+    def _checked(self, chunk: CopyChunk | ParquetChunk) -> Batch:
         try:
             return self._complete(chunk.columns, chunk.length)
         except dml.RowError as error:
@@ -172,14 +172,9 @@ class Load:
 
     def parquet(self, path: str) -> Iterator[Batch]:
         """Whole rows of a Parquet file."""
-        base = 0
-        for columns in read_parquet(path, self.names, self.types):
-            try:
-                yield self._complete(columns, len(columns[0]))
-            except dml.RowError as error:
-                error.error.context = f"COPY {self.definition.name}, file {path}, row {base + error.row + 1}"
-                raise error.error from None
-            base += len(columns[0])
+        wanted = [self.definition.columns[i] for i in self.ordinals]
+        for chunk in read_parquet(path, wanted, table=self.definition.name, settings=self.session.settings):
+            yield self._checked(chunk)
 
     def _complete(self, columns: Sequence[Vector], length: int) -> Batch:
         """Rows in table order, with defaults, checked. Raises RowError."""
@@ -246,8 +241,9 @@ def _copy_to(session: Session, command: s.Copy) -> Steps[Result]:
     if command.target == "file":
         assert command.path is not None
         path = command.path
+        names, types = [c.name for c in columns], [c.type for c in columns]
         if options.format == "parquet":
-            job = Job(session.database.workers, lambda: write_parquet(path, columns, batches))
+            job = Job(session.database.workers, lambda: write_parquet(path, names, types, batches))
         else:
             job = Job(session.database.workers, lambda: _write(path, out))
         yield job
@@ -256,7 +252,9 @@ def _copy_to(session: Session, command: s.Copy) -> Steps[Result]:
 
 
 def _write(path: str, out: _Output) -> int:
-    write_file(path, (data for data, _ in out.chunks()))
+    with open_output(path) as stream:
+        for data, _ in out.chunks():
+            stream.write(data)
     return out.rows
 
 
