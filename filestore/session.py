@@ -43,7 +43,7 @@ from filestore.storage.vector import Array, Batch, Vector
 from filestore.txn.drive import Job, Steps
 from filestore.txn.locks import LockMode
 from filestore.txn.transaction import Transaction
-from filestore.types import INT4, INT8, NUMERIC, SqlType
+from filestore.types import INT4, INT8, NUMERIC, Kind, SqlType
 
 if TYPE_CHECKING:
     from filestore.database import Database
@@ -89,6 +89,7 @@ class Session:
         self.engine = database.engine
         self.user = user
         self.settings = Settings({"application_name": application_name, **(settings or {})}, user=user)
+        self.settings.names = self.registered_name
         self.process_id = database.register(self)
         self.cancel = Cancel()
         self.notices: list[Notice] = []
@@ -133,6 +134,10 @@ class Session:
         return SessionCatalog(self)
 
     # --- statements --------------------------------------------------------------------------------------------------
+
+    def registered_name(self, kind: Kind, oid: int) -> str:
+        """How an oid of a reg* type is shown: the name it stands for."""
+        return str(self.catalog().session_function(f"{kind.value}out", (oid,)))
 
     def parse(self, text: str) -> list[Statement]:
         """The statements of a text; none for an empty query. Raises 42601 with its position."""

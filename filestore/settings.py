@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from filestore import errors, timezones
 from filestore.settings_table import INT_MAX, SETTINGS, Setting
 from filestore.timezones import TimeZone
+from filestore.types import Kind, registered_number
 
 Value = bool | int | float | str
 
@@ -53,9 +54,12 @@ class Settings:
     client_min_messages: str
     application_name: str
     work_mem: int
+    names: Callable[[Kind, int], str]
+    """Names of oids of reg* types; a session puts its own here."""
 
     def __init__(self, startup: Mapping[str, str] | None = None, *, user: str = "filestore") -> None:
         """`startup` are a connection's parameters; what they set is what RESET returns to. Errors as `set`."""
+        self.names = registered_number
         self._values: dict[str, Value] = {}
         self._reset: dict[str, Value] = {"session_authorization": user}
         self._undo: dict[str, Value | None] = {}
@@ -103,6 +107,10 @@ class Settings:
         rows = [(s.name, show(s, self.value(k)), s.description) for k, s in SETTINGS.items()]
         rows += [(k, str(v), "") for k, v in {**self._reset, **self._values}.items() if k not in SETTINGS]
         return sorted(rows, key=lambda row: row[0].lower())
+
+    def registered_name(self, kind: Kind, oid: int) -> str:
+        """How an oid of a reg* type is shown."""
+        return self.names(kind, oid)
 
     @property
     def datestyle(self) -> str:

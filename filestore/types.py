@@ -55,6 +55,9 @@ class Kind(enum.Enum):
     OID = "oid"
     REGCLASS = "regclass"
     REGTYPE = "regtype"
+    REGPROC = "regproc"
+    REGNAMESPACE = "regnamespace"
+    REGROLE = "regrole"
     UNKNOWN = "unknown"
     VOID = "void"
 
@@ -107,6 +110,9 @@ KINDS: dict[Kind, KindInfo] = {
     Kind.OID: KindInfo(26, 1028, "<i8", 8, _F, "N", True, 4, ("oid",)),
     Kind.REGCLASS: KindInfo(2205, 2210, "<i8", 8, _F, "N", False, 4, ("regclass",)),
     Kind.REGTYPE: KindInfo(2206, 2211, "<i8", 8, _F, "N", False, 4, ("regtype",)),
+    Kind.REGPROC: KindInfo(24, 1008, "<i8", 8, _F, "N", False, 4, ("regproc",)),
+    Kind.REGNAMESPACE: KindInfo(4089, 4090, "<i8", 8, _F, "N", False, 4, ("regnamespace",)),
+    Kind.REGROLE: KindInfo(4096, 4097, "<i8", 8, _F, "N", False, 4, ("regrole",)),
     Kind.UNKNOWN: KindInfo(705, 0, "<u8", 16, _V, "X", False, -2, ("unknown",)),
     Kind.VOID: KindInfo(2278, 0, "<u8", 16, _V, "P", False, 4, ("void",)),
 }
@@ -117,7 +123,9 @@ MAX_VARCHAR_LENGTH = 10_485_760
 
 STRING_KINDS = frozenset({Kind.TEXT, Kind.VARCHAR, Kind.BPCHAR, Kind.CHAR, Kind.NAME, Kind.UNKNOWN})
 INTEGER_KINDS = frozenset({Kind.INT2, Kind.INT4, Kind.INT8})
-OID_KINDS = frozenset({Kind.OID, Kind.REGCLASS, Kind.REGTYPE})
+REG_KINDS = frozenset({Kind.REGCLASS, Kind.REGTYPE, Kind.REGPROC, Kind.REGNAMESPACE, Kind.REGROLE})
+"""OIDs that are written as names."""
+OID_KINDS = frozenset({Kind.OID}) | REG_KINDS
 NUMBER_KINDS = INTEGER_KINDS | {Kind.FLOAT4, Kind.FLOAT8, Kind.NUMERIC}
 DATETIME_KINDS = frozenset({Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.INTERVAL})
 
@@ -220,6 +228,9 @@ _ARROW: dict[Kind, pa.DataType] = {
     Kind.OID: pa.int64(),
     Kind.REGCLASS: pa.int64(),
     Kind.REGTYPE: pa.int64(),
+    Kind.REGPROC: pa.int64(),
+    Kind.REGNAMESPACE: pa.int64(),
+    Kind.REGROLE: pa.int64(),
     Kind.UNKNOWN: pa.string_view(),
     Kind.VOID: pa.string_view(),
 }
@@ -246,11 +257,22 @@ UUID = SqlType(Kind.UUID)
 OID = SqlType(Kind.OID)
 REGCLASS = SqlType(Kind.REGCLASS)
 REGTYPE = SqlType(Kind.REGTYPE)
+REGPROC = SqlType(Kind.REGPROC)
+REGNAMESPACE = SqlType(Kind.REGNAMESPACE)
+REGROLE = SqlType(Kind.REGROLE)
 UNKNOWN = SqlType(Kind.UNKNOWN)
 VOID = SqlType(Kind.VOID)
 
 BY_OID: dict[int, SqlType] = {info.oid: SqlType(kind) for kind, info in KINDS.items()}
 BY_NAME: dict[str, Kind] = {name: kind for kind, info in KINDS.items() for name in info.names}
+
+
+def registered_number(kind: Kind, oid: int) -> str:
+    """How an oid of a reg* type is shown where no session can be asked for its name: types by name, all else by number."""
+    if oid == 0:
+        return "-"
+    found = BY_OID.get(oid) if kind is Kind.REGTYPE else None
+    return str(oid) if found is None else found.name
 
 
 def numeric(precision: int, scale: int = 0) -> SqlType:

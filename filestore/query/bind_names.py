@@ -19,6 +19,7 @@ _INTERNAL: Final = {
     Kind.NUMERIC: "numeric", Kind.TEXT: "text", Kind.VARCHAR: "varchar", Kind.BPCHAR: "bpchar", Kind.CHAR: "char", Kind.NAME: "name",
     Kind.BYTEA: "bytea", Kind.DATE: "date", Kind.TIME: "time", Kind.TIMESTAMP: "timestamp", Kind.TIMESTAMPTZ: "timestamptz",
     Kind.INTERVAL: "interval", Kind.UUID: "uuid", Kind.OID: "oid", Kind.REGCLASS: "regclass", Kind.REGTYPE: "regtype",
+    Kind.REGPROC: "regproc", Kind.REGNAMESPACE: "regnamespace", Kind.REGROLE: "regrole",
 }  # fmt: skip
 _FIXED: Final[dict[type, str]] = {
     exp.Extract: "extract", exp.Substring: "substring", exp.StrPosition: "position", exp.CurrentDate: "current_date",

@@ -20,6 +20,8 @@ from filestore.types import (
     INT4,
     INT8,
     NUMERIC,
+    OID_KINDS,
+    REG_KINDS,
     STRING_KINDS,
     TEXT,
     UNKNOWN,
@@ -31,9 +33,9 @@ K = Kind
 _STRINGS: Final = (K.TEXT, K.VARCHAR, K.BPCHAR)
 
 IMPLICIT: Final[dict[Kind, frozenset[Kind]]] = {
-    K.INT2: frozenset({K.INT4, K.INT8, K.FLOAT4, K.FLOAT8, K.NUMERIC, K.OID, K.REGCLASS, K.REGTYPE}),
-    K.INT4: frozenset({K.INT8, K.FLOAT4, K.FLOAT8, K.NUMERIC, K.OID, K.REGCLASS, K.REGTYPE}),
-    K.INT8: frozenset({K.FLOAT4, K.FLOAT8, K.NUMERIC, K.OID, K.REGCLASS, K.REGTYPE}),
+    K.INT2: frozenset({K.INT4, K.INT8, K.FLOAT4, K.FLOAT8, K.NUMERIC, *OID_KINDS}),
+    K.INT4: frozenset({K.INT8, K.FLOAT4, K.FLOAT8, K.NUMERIC, *OID_KINDS}),
+    K.INT8: frozenset({K.FLOAT4, K.FLOAT8, K.NUMERIC, *OID_KINDS}),
     K.FLOAT4: frozenset({K.FLOAT8}),
     K.NUMERIC: frozenset({K.FLOAT4, K.FLOAT8}),
     K.TEXT: frozenset({K.VARCHAR, K.BPCHAR, K.NAME, K.REGCLASS}),
@@ -44,9 +46,8 @@ IMPLICIT: Final[dict[Kind, frozenset[Kind]]] = {
     K.DATE: frozenset({K.TIMESTAMP, K.TIMESTAMPTZ}),
     K.TIME: frozenset({K.INTERVAL}),
     K.TIMESTAMP: frozenset({K.TIMESTAMPTZ}),
-    K.OID: frozenset({K.REGCLASS, K.REGTYPE}),
-    K.REGCLASS: frozenset({K.OID}),
-    K.REGTYPE: frozenset({K.OID}),
+    K.OID: REG_KINDS,
+    **{kind: frozenset({K.OID}) for kind in REG_KINDS},
 }
 """Casts that happen by themselves (pg_cast.castcontext = 'i')."""
 
@@ -61,9 +62,7 @@ ASSIGNMENT: Final[dict[Kind, frozenset[Kind]]] = {
     K.TIMESTAMP: frozenset({K.DATE, K.TIME}),
     K.TIMESTAMPTZ: frozenset({K.DATE, K.TIME, K.TIMESTAMP}),
     K.INTERVAL: frozenset({K.TIME}),
-    K.OID: frozenset({K.INT4, K.INT8}),
-    K.REGCLASS: frozenset({K.INT4, K.INT8}),
-    K.REGTYPE: frozenset({K.INT4, K.INT8}),
+    **{kind: frozenset({K.INT4, K.INT8}) for kind in OID_KINDS},
 }
 """Further casts when a value is stored in a column (castcontext = 'a'); every type also goes to the string types."""
 

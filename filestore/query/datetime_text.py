@@ -16,6 +16,7 @@ from typing import Protocol
 
 from filestore import errors, timezones
 from filestore.timezones import TimeZone
+from filestore.types import Kind, registered_number
 
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
@@ -48,6 +49,8 @@ class TextSettings(Protocol):
     def bytea_output(self) -> str: ...
     @property
     def extra_float_digits(self) -> int: ...
+    def registered_name(self, kind: Kind, oid: int) -> str:
+        """How an oid of a reg* type is shown: the name it stands for, in a session."""
 
 
 class _Defaults:
@@ -57,6 +60,11 @@ class _Defaults:
     date_order = "MDY"
     bytea_output = "hex"
     extra_float_digits = 1
+
+    @staticmethod
+    def registered_name(kind: Kind, oid: int) -> str:
+        """The number, or a type's name: nothing else is known here."""
+        return registered_number(kind, oid)
 
     @property
     def transaction_us(self) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from filestore.query.catalog_functions import ARRAY_FUNCTIONS, SESSION_FUNCTIONS
 from filestore.types import (
     BOOL,
     BPCHAR,
@@ -30,14 +31,12 @@ from filestore.types import (
     NAME,
     NUMERIC,
     OID,
-    REGCLASS,
     REGTYPE,
     TEXT,
     TIME,
     TIMESTAMP,
     TIMESTAMPTZ,
     UUID,
-    VOID,
     Kind,
     SqlType,
 )
@@ -274,34 +273,11 @@ def _times_and_dates(add: Callable[..., None]) -> None:
 
 
 def _session(add: Callable[..., None]) -> None:
-    o, t = OID, TEXT
-    add("version", t, ())
-    add("current_database", NAME, ())
-    add("pg_backend_pid", INT4, ())
-    add("current_setting", t, (t,), (t, BOOL))
-    add("set_config", t, (t, t, BOOL))
-    add("pg_is_in_recovery", BOOL, ())
-    add("txid_current", INT8, ())
-    for name in ("pg_table_is_visible", "pg_type_is_visible", "pg_function_is_visible"):
-        add(name, BOOL, (o,))
-    add("pg_get_userbyid", NAME, (o,))
-    add("pg_get_expr", t, (t, o), (t, o, BOOL))
-    for name in ("pg_get_indexdef", "pg_get_constraintdef"):
-        add(name, t, (o,))
-    add("pg_get_indexdef", t, (o, INT4, BOOL))
-    add("pg_get_constraintdef", t, (o, BOOL))
-    add("format_type", t, (o, INT4))
-    add("obj_description", t, (o,), (o, NAME))
-    add("col_description", t, (o, INT4))
-    add("shobj_description", t, (o, NAME))
-    add("pg_encoding_to_char", NAME, (INT4,))
-    add("pg_size_pretty", t, (INT8,), (NUMERIC,))
-    for name in ("pg_table_size", "pg_total_relation_size", "pg_relation_size", "pg_indexes_size"):
-        add(name, INT8, (REGCLASS,))
+    for names, result, signatures in (*SESSION_FUNCTIONS, *ARRAY_FUNCTIONS):
+        for name in names.split():
+            add(name, result, *signatures)
+    add("pg_size_pretty", TEXT, (INT8,), (NUMERIC,))
     add("pg_typeof", REGTYPE, (ANY,))
-    for name in ("has_table_privilege", "has_schema_privilege", "has_database_privilege"):
-        add(name, BOOL, (t, t), (o, t), (NAME, t, t), (NAME, o, t))
-    add("pg_notify", VOID, (t, t))
 
 
 CALLS: Final[dict[str, tuple[Overload, ...]]] = _functions()
@@ -318,8 +294,8 @@ KEYWORD_FUNCTIONS: Final[dict[str, SqlType]] = {
 VOLATILE: Final = frozenset(
     {
         "random", "clock_timestamp", "gen_random_uuid", "set_config", "txid_current", "pg_notify", "current_setting",
-        "now", "statement_timestamp", "current_date", "version", "pg_backend_pid", *KEYWORD_FUNCTIONS, "pg_is_in_recovery",
-        "pg_typeof",
+        "now", "statement_timestamp", "current_date", "version", "pg_backend_pid", *KEYWORD_FUNCTIONS, "pg_typeof",
+        *(name for names, _, _ in SESSION_FUNCTIONS for name in names.split()),
     }
 )  # fmt: skip
 """Functions whose value does not follow from their arguments alone: never folded."""
@@ -396,9 +372,8 @@ UNSUPPORTED_FUNCTIONS: Final = frozenset(
         "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "first_value", "last_value", "nth_value", "nextval",
         "currval", "setval", "lastval", "unnest", "pg_advisory_lock", "pg_advisory_unlock", "pg_advisory_unlock_all",
         "regexp_replace", "regexp_match", "regexp_matches", "regexp_split_to_table", "regexp_split_to_array", "to_json", "to_jsonb",
-        "row_to_json", "json_build_object", "jsonb_build_object", "array_to_string", "array_length", "array_position",
-        "string_to_array", "make_interval", "overlay", "to_tsvector", "to_tsquery", "pg_get_serial_sequence", "xmlagg",
-        "pg_sleep", "generate_series", "cardinality", "array_upper", "array_lower", "array_append", "current_query", "grouping",
+        "row_to_json", "json_build_object", "jsonb_build_object", "make_interval", "overlay", "to_tsvector", "to_tsquery", "xmlagg",
+        "pg_sleep", "pg_notify", "pg_export_snapshot", "generate_series", "grouping",
     }
 )  # fmt: skip
 """Functions of PostgreSQL 15 that are refused by name (0A000) rather than reported as unknown (42883)."""

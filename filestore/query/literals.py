@@ -124,9 +124,19 @@ def _regtype(text: str) -> int:
     return types.KINDS[kind].oid
 
 
-def _format_regtype(value: int) -> str:
-    found = types.BY_OID.get(value)
-    return "-" if value == 0 else str(value) if found is None else found.kind.value
+def _registered(what: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if text == "-":
+            return 0
+        if not text.isdigit():
+            raise errors.UndefinedObject(f'{what} "{text}" does not exist')
+        return parse_oid(text)
+
+    return parse
+
+
+def _format_registered(kind: Kind) -> Callable[[int, TextSettings], str]:
+    return lambda value, settings: settings.registered_name(kind, value)
 
 
 _BOOL_WORDS = {w[:n]: w in ("true", "yes") for w in ("true", "false", "yes", "no") for n in range(1, len(w) + 1)}
@@ -433,6 +443,9 @@ _PARSE: dict[Kind, Callable[[str], Any]] = {
     Kind.OID: parse_oid,
     Kind.REGCLASS: _regclass,
     Kind.REGTYPE: _regtype,
+    Kind.REGPROC: _registered("function"),
+    Kind.REGNAMESPACE: _registered("schema"),
+    Kind.REGROLE: _registered("role"),
     Kind.VOID: str,
 }
 _PARSE_SETTINGS: dict[Kind, Callable[[str, TextSettings], Any]] = {
@@ -448,12 +461,11 @@ _FORMAT: dict[Kind, Callable[[Any], str]] = {
     Kind.TIMESTAMP: dt.format_timestamp,
     Kind.INTERVAL: format_interval,
     Kind.UUID: format_uuid,
-    Kind.REGCLASS: lambda value: str(value) if value else "-",
-    Kind.REGTYPE: _format_regtype,
 }
 _FORMAT_SETTINGS: dict[Kind, Callable[[Any, TextSettings], str]] = {
     Kind.FLOAT4: format_float4,
     Kind.FLOAT8: format_float8,
     Kind.BYTEA: format_bytea,
     Kind.TIMESTAMPTZ: dt.format_timestamptz,
+    **{kind: _format_registered(kind) for kind in types.REG_KINDS},
 }

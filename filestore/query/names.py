@@ -64,8 +64,8 @@ UNBUILT_TYPES: Final = frozenset(
     {
         "json", "jsonb", "xml", "money", "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "bit varying", "point", "line", "lseg",
         "box", "path", "polygon", "circle", "tsvector", "tsquery", "timetz", "time with time zone", "int4range", "int8range", "numrange",
-        "tsrange", "tstzrange", "daterange", "serial", "bigserial", "smallserial", "serial4", "serial8", "serial2", "regproc",
-        "regnamespace", "regoper", "regoperator", "regprocedure", "regrole", "regcollation", "regconfig", "regdictionary", "xid", "xid8",
+        "tsrange", "tstzrange", "daterange", "serial", "bigserial", "smallserial", "serial4", "serial8", "serial2",
+        "regoper", "regoperator", "regprocedure", "regcollation", "regconfig", "regdictionary", "xid", "xid8",
         "cid", "tid", "pg_lsn", "int2vector", "oidvector", "record", "cstring", "hstore", "aclitem", "jsonpath", "pg_node_tree",
     }
 )  # fmt: skip

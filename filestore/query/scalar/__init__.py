@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from filestore.query.scalar import (
     arithmetic,
+    arrays,
     compare,
     dates,
     formatting,
@@ -17,6 +18,7 @@ from filestore.query.scalar.registry import IMPLEMENTATIONS
 __all__ = [
     "IMPLEMENTATIONS",
     "arithmetic",
+    "arrays",
     "compare",
     "dates",
     "formatting",
