@@ -12,7 +12,7 @@ Not here: subqueries. `subquery.hold` replaces them by `Held` and `InSet` before
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,31 +44,30 @@ if TYPE_CHECKING:
 __all__ = ["EVALUATORS", "Held", "InSet", "ev", "evaluate", "matching_rows", "to_decimals", "truth"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Held(e.Expr):
-    """A value known before the node runs: a parameter or the result of a scalar subquery; `vector` has length 1."""
+    """A value known before the node runs, of a constant, a parameter or a subquery: two are equal when their origins are.
 
-    # By identity: vectors have no equality, and Expr's would compare the types alone.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    `vector` has length 1.
+    """
 
-    vector: Vector
+    origin: e.Expr
+    vector: Vector = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class InSet(e.Expr):
-    """[NOT] IN (subquery) whose rows are known: `table` holds the keys; `empty` and `nulls` say whether there were none, or null ones."""
+    """[NOT] IN (subquery) whose rows are known: `table` holds the keys.
 
-    # By identity: vectors have no equality, and Expr's would compare the types alone.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    `empty` and `nulls` say whether there were no rows, or rows with nulls; `rows` are those of a subquery of several columns.
+    """
 
     args: tuple[e.Expr, ...]
     table: KeyTable
     empty: bool
     nulls: bool
     negated: bool
-    rows: tuple[Vector, ...]
+    rows: tuple[Vector, ...] = field(compare=False)
 
 
 def evaluate(expr: e.Expr, batch: Batch, ctx: ExecutionContext) -> Vector:

@@ -12,7 +12,7 @@ from numba import njit
 
 from filestore.query.kernels import WARMERS
 
-_MIN = np.int64(-(2**63))
+_SIGN = np.uint64(2**63)
 
 
 @njit(nogil=True, cache=True)
@@ -20,7 +20,8 @@ def add_checked(left: Any, right: Any, step: int, valid: Any, out: Any) -> int:
     """out = left + right."""
     for i in range(len(left)):
         a, b = left[i], right[i * step]
-        total = a + b
+        # unsigned arithmetic wraps; signed overflow is undefined to the compiler, which would drop the test
+        total = np.int64(np.uint64(a) + np.uint64(b))
         out[i] = total
         if ((a ^ total) & (b ^ total)) < 0 and (len(valid) == 0 or valid[i]):
             return i
@@ -32,7 +33,7 @@ def subtract_checked(left: Any, right: Any, step: int, valid: Any, out: Any) -> 
     """out = left - right."""
     for i in range(len(left)):
         a, b = left[i], right[i * step]
-        total = a - b
+        total = np.int64(np.uint64(a) - np.uint64(b))
         out[i] = total
         if ((a ^ b) & (a ^ total)) < 0 and (len(valid) == 0 or valid[i]):
             return i
@@ -44,11 +45,17 @@ def multiply_checked(left: Any, right: Any, step: int, valid: Any, out: Any) -> 
     """out = left * right."""
     for i in range(len(left)):
         a, b = left[i], right[i * step]
-        product = a * b
-        out[i] = product
-        if a != 0 and (len(valid) == 0 or valid[i]):
-            if (a == -1 and b == _MIN) or (a != -1 and product // a != b) or (a != -1 and product % a != 0):
-                return i
+        x, y = np.uint64(a), np.uint64(b)
+        product = x * y
+        out[i] = np.int64(product)
+        if len(valid) > 0 and not valid[i]:
+            continue
+        x = np.uint64(0) - x if a < 0 else x
+        y = np.uint64(0) - y if b < 0 else y
+        size = x * y
+        limit = _SIGN if (a < 0) != (b < 0) else _SIGN - np.uint64(1)
+        if x != 0 and (size // x != y or size > limit):
+            return i
     return -1
 
 

@@ -30,12 +30,12 @@ def hold(expr: e.Expr, ctx: ExecutionContext, run: Run) -> e.Expr:
     def rewrite(node: e.Expr) -> e.Expr:
         match node:
             case e.Const() | e.Param():
-                return Held(node.type, ev(node, Batch([], 1), ctx))
+                return Held(node.type, node, ev(node, Batch([], 1), ctx))
             case e.ScalarSubquery():
                 return _scalar(node, ctx, run)
             case e.Exists():
                 found = any(batch.length for batch in run(node.plan, ctx))
-                return Held(BOOL, ev(e.Const(BOOL, found), Batch([], 1), ctx))
+                return Held(BOOL, node, ev(e.Const(BOOL, found), Batch([], 1), ctx))
             case e.InSubquery():
                 return _in_set(node, ctx, run)
             case _:
@@ -68,8 +68,8 @@ def _scalar(node: e.ScalarSubquery, ctx: ExecutionContext, run: Run) -> Held:
             raise errors.CardinalityViolation("more than one row returned by a subquery used as an expression")
         rows = batch
     if rows is None:
-        return Held(node.type, null_vector(node.type, 1))
-    return Held(node.type, rows.columns[0].plain())
+        return Held(node.type, node, null_vector(node.type, 1))
+    return Held(node.type, node, rows.columns[0].plain())
 
 
 def _in_set(node: e.InSubquery, ctx: ExecutionContext, run: Run) -> InSet:

@@ -24,6 +24,8 @@ from filestore.types import Kind, SqlType
 EXACT = decimal.Context(
     prec=200_000, rounding=decimal.ROUND_HALF_UP, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[]
 )
+MAX_SCALE64 = 18
+"""Digits after the point that a scaled int64 may have; more are Decimals."""
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
 NO_VALID: Array = np.empty(0, np.bool_)
@@ -70,7 +72,7 @@ def from_decimals(sql_type: SqlType, values: Sequence[Decimal | None], valid: Ar
         exponent = next(iter(exponents), 0)
         scale = max(0, -int(exponent))
         scaled = [0 if v is None else int(v.scaleb(scale, EXACT)) for v in values]
-        if all(INT64_MIN <= s <= INT64_MAX for s in scaled):
+        if scale <= MAX_SCALE64 and all(INT64_MIN <= s <= INT64_MAX for s in scaled):
             return Vector(sql_type, np.array(scaled, np.int64).reshape(len(scaled)), valid, scale=scale)
     data = np.empty(len(values), dtype=object)
     data[:] = [ZERO if v is None else v for v in values]

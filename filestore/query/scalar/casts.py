@@ -384,5 +384,7 @@ _CASTS: dict[tuple[str, str], Convert] = {
 
 
 def text_of(vector: Vector, ctx: ExecutionContext) -> Vector:
-    """The vector's values as text."""
+    """The vector's values as they are shown, which for booleans is not the cast."""
+    if vector.type.kind is Kind.BOOL:
+        return per_value([vector], len(vector), SqlType(Kind.TEXT), lambda b: "t" if b else "f")
     return cast(vector, SqlType(Kind.TEXT), True, ctx)

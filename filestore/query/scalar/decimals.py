@@ -7,6 +7,7 @@ rounded to PostgreSQL's result scale (numeric.c: select_div_scale, sqrt, ln, exp
 from __future__ import annotations
 
 import decimal
+import math
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from filestore.query.vectors import (
     EXACT,
     INT64_MAX,
     INT64_MIN,
+    MAX_SCALE64,
     NO_VALID,
     all_valid,
     as_decimal64,
@@ -86,7 +88,7 @@ def arithmetic(name: str, args: list[Vector], length: int, result: SqlType) -> V
     if left is not None and right is not None:
         scale = left.scale + right.scale if name == "mul" else max(left.scale, right.scale)
         x, y = (left.data, right.data) if name == "mul" else (rescaled(left, scale), rescaled(right, scale))
-        if x is not None and y is not None and scale <= MAX_DISPLAY_SCALE:
+        if x is not None and y is not None and scale <= MAX_SCALE64:
             data = exact_int64(name, x, y, all_valid(args, length))
             if data is not None:
                 return Vector(result, data, None, scale=scale)
@@ -210,7 +212,7 @@ def rounded(value: Decimal, places: int, mode: str = decimal.ROUND_HALF_UP) -> D
 def round_vector(vector: Vector, places: int, result: SqlType) -> Vector | None:
     """round(x, places) of a scaled int64 vector, None when it has to go through objects."""
     narrow = as_decimal64(vector)
-    if narrow is None or places < 0:
+    if narrow is None or not 0 <= places <= MAX_SCALE64:
         return None
     if places >= narrow.scale:
         data = rescaled(narrow, places)
@@ -256,8 +258,8 @@ def _ln_weight(value: Decimal) -> int:
     if Decimal("0.9") <= value <= Decimal("1.1"):
         distance = (value - 1).copy_abs()
         return distance.adjusted() if distance else 0
-    logarithm = decimal.Context(prec=20).ln(value)
-    return Decimal(logarithm).adjusted() if logarithm else 0
+    # (int) in C truncates towards zero
+    return int(math.log10(abs(float(decimal.Context(prec=20).ln(value)))))
 
 
 def logarithm(value: Decimal) -> Decimal:
@@ -332,7 +334,10 @@ def power(base: Decimal, exponent: Decimal) -> Decimal:
         raise errors.NumericOutOfRange("value overflows numeric format")
     if digits < -MAX_DISPLAY_SCALE - MIN_SIGNIFICANT:
         return Decimal(0).scaleb(-MAX_DISPLAY_SCALE)
-    scale = max(MIN_SIGNIFICANT - int(digits), display_scale(base), display_scale(exponent), 0)
+    if whole and abs(exponent) < 2**31:
+        scale = max(MIN_SIGNIFICANT, display_scale(base))
+    else:
+        scale = max(MIN_SIGNIFICANT - int(digits), display_scale(base), display_scale(exponent), 0)
     scale = min(scale, MAX_DISPLAY_SCALE)
     context = _precise(scale + max(int(digits), 0) + 40)
     value = context.power(base.copy_abs(), exponent)

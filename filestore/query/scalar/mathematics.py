@@ -55,7 +55,7 @@ def _rounding(name: str, mode: str, ufunc: Callable[[Any], Any]) -> None:
             return Vector(result, ufunc(args[0].data))
         if name == "round" and (len(args) == 1 or len(args[1]) == 1):
             places = int(args[1].data[0]) if len(args) > 1 else 0
-            made = decimals.round_vector(args[0], min(places, decimals.MAX_DISPLAY_SCALE), result)
+            made = decimals.round_vector(args[0], places, result)
             if made is not None:
                 return made
         digits = [0] * length
@@ -117,7 +117,7 @@ def _log(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext
 
 @checked("cbrt")
 def _cbrt(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
-    return Vector(result, np.cbrt(args[0].data))
+    return Vector(result, np.array([math.cbrt(v) for v in args[0].data.tolist()]))
 
 
 @checked("pow")
