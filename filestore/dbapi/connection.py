@@ -1,0 +1,350 @@
+"""A PEP 249 connection: one session of a directory that this process has open.
+
+A transaction begins with the first statement and lasts until `commit` or `rollback`, as in psycopg; with
+`autocommit` every statement is a transaction of its own. An error fails the transaction: what follows is refused
+with 25P02 until `rollback`. Leaving a `with` block commits, or rolls back after an exception, and closes.
+
+A SELECT that reads much is run as its rows are fetched; whatever has not been fetched when the connection does
+something else is gathered first, so that no statement ever sees its transaction's later changes.
+
+Thread rule: threads may share a connection; statements wait for each other. `interrupt` never waits.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import warnings
+import zoneinfo
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import PurePath
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from filestore import errors
+from filestore.dbapi import directories, exceptions
+from filestore.dbapi.placeholders import Parameters, Template
+from filestore.dbapi.values import type_of, vector
+from filestore.query import statements as s
+from filestore.query.parse import parse
+from filestore.query.statements import Statement
+from filestore.result import Result
+from filestore.session import Prepared, Session
+from filestore.txn.drive import Steps, drive
+from filestore.types import SqlType
+
+if TYPE_CHECKING:
+    from filestore.dbapi.cursor import Cursor
+
+T = TypeVar("T")
+
+# A program has a few hundred statement texts; a program that puts values into its texts must not fill the memory.
+PREPARED_MAX: Final = 256
+
+_BEGIN, _COMMIT, _ROLLBACK = parse("BEGIN; COMMIT; ROLLBACK")
+
+
+class Connection:
+    """See the module; made by `connect`."""
+
+    Warning = exceptions.Warning
+    Error = exceptions.Error
+    InterfaceError = exceptions.InterfaceError
+    DatabaseError = exceptions.DatabaseError
+    DataError = exceptions.DataError
+    OperationalError = exceptions.OperationalError
+    IntegrityError = exceptions.IntegrityError
+    InternalError = exceptions.InternalError
+    ProgrammingError = exceptions.ProgrammingError
+    NotSupportedError = exceptions.NotSupportedError
+
+    def __init__(self, lease: directories.Lease, session: Session, *, autocommit: bool = False) -> None:
+        self._lease = lease
+        self._session = session
+        self._guard = threading.RLock()
+        self._autocommit = autocommit
+        self._closed = False
+        self._prepared: OrderedDict[tuple[str, tuple[SqlType | None, ...]], Prepared] = OrderedDict()
+        self._streaming: Cursor | None = None
+        self._zone: tuple[str, dt.tzinfo] = ("", dt.UTC)
+
+    # --- PEP 249 --------------------------------------------------------------------------------------------------
+
+    def cursor(self) -> Cursor:
+        """A new cursor."""
+        from filestore.dbapi.cursor import Cursor
+
+        self.check_open()
+        return Cursor(self)
+
+    def commit(self) -> None:
+        """Makes the transaction durable and ends it. A failed transaction is rolled back, and 25P02 says so."""
+        with self.work():
+            self.settle()
+            failed = self._session.status == "E"
+            if self._session.status != "I":
+                self.run(self._session.execute(_COMMIT))
+            self.finish()
+            if failed:
+                raise errors.InFailedTransaction(
+                    "the transaction had failed and was rolled back", hint="Nothing of it was kept: run it again."
+                )
+
+    def rollback(self) -> None:
+        """Undoes the transaction and ends it."""
+        with self.work():
+            self.settle()
+            if self._session.status != "I":
+                self.run(self._session.execute(_ROLLBACK))
+
+    def close(self) -> None:
+        """Rolls back what is open and lets go of the directory; afterwards everything raises InterfaceError. May
+        be called again.
+        """
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            self._session.close()
+            self._lease.release()
+
+    # --- beyond PEP 249 -------------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def autocommit(self) -> bool:
+        """Whether every statement is a transaction of its own; may be set while no transaction is open."""
+        return self._autocommit
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        with self.work():
+            self.settle()
+            if self.in_transaction:
+                raise errors.ActiveTransaction("autocommit cannot be changed inside a transaction")
+            self._autocommit = value
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, failed ones included."""
+        return self._session.status != "I"
+
+    @property
+    def notices(self) -> list[str]:
+        """Warnings and notices of the statements so far, oldest first; reading them takes them."""
+        found, self._session.notices[:] = list(self._session.notices), []
+        return [f"{notice.severity}:  {notice.message}" for notice in found]
+
+    def execute(self, sql: str, parameters: Parameters = ()) -> Cursor:
+        """Runs a statement on a new cursor and returns it."""
+        return self.cursor().execute(sql, parameters)
+
+    def executemany(self, sql: str, rows: Iterable[Parameters]) -> Cursor:
+        """Runs a statement once for each set of parameters on a new cursor and returns it."""
+        return self.cursor().executemany(sql, rows)
+
+    def executescript(self, sql: str) -> Cursor:
+        """Runs every statement of a text, without parameters; the cursor shows the last one's rows."""
+        return self.cursor().executescript(sql)
+
+    def interrupt(self) -> None:
+        """Ends the running statement with 57014, from any thread; a connection at rest is not disturbed."""
+        self._session.cancel.set("user request")
+
+    def __enter__(self) -> Connection:
+        self.check_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._closed:
+            return
+        try:
+            if kind is None:
+                self.commit()
+            else:
+                self.rollback()
+        finally:
+            self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2)
+            self.close()
+
+    # --- for the cursors ------------------------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Raises InterfaceError when the connection is closed."""
+        if self._closed:
+            raise exceptions.InterfaceError("the connection is closed", sqlstate="08003")
+
+    @contextmanager
+    def work(self, of: Template | None = None) -> Iterator[None]:
+        """Waits for the connection's other threads; turns the store's errors into PEP 249's and fails the
+        transaction on them.
+        """
+        with self._guard:
+            self.check_open()
+            try:
+                yield
+            except errors.Error as error:
+                self._session.failed(error)
+                raised = exceptions.translated(error)
+                if of is not None:
+                    raised.position = of.position(raised.position)
+                raise raised from error
+            except exceptions.DatabaseError as error:
+                self._session.failed(error)
+                raise
+
+    def run(self, steps: Steps[T]) -> T:
+        """Drives a statement's steps; whatever ends them early, they are closed."""
+        database = self._session.database
+        try:
+            return drive(steps, database.lock, self._session.poll)
+        except BaseException:
+            with database.lock:
+                steps.close()
+            raise
+
+    def execute_one(self, of: Template, parameters: Parameters) -> Result:
+        """Runs one statement inside `work`; the caller consumes the result and calls `finish`."""
+        values = of.values(parameters)
+        prepared = self.prepare(of.text, tuple([type_of(value) for value in values]))
+        if prepared.statement is None:
+            return Result("")
+        self.begin(prepared.statement)
+        settings = self._session.settings
+        vectors = [vector(t, (v,), settings) for t, v in zip(prepared.parameters, values, strict=True)]
+        result = self.run(self._session.execute_prepared(prepared, vectors))
+        return self._without_copy(result)
+
+    def execute_statement(self, statement: Statement) -> Result:
+        """Runs one statement of a script inside `work`."""
+        self.begin(statement)
+        return self._without_copy(self.run(self._session.execute(statement)))
+
+    def _without_copy(self, result: Result) -> Result:
+        if result.copy_in is not None:
+            self._session.abort_copy(result.copy_in)
+        if result.copy_in is not None or result.copy_out is not None:
+            raise errors.FeatureNotSupported(
+                "COPY FROM STDIN and TO STDOUT need a server",
+                hint="Name a file: COPY t FROM '/path/file' (FORMAT csv).",
+            )
+        return result
+
+    def prepare(self, text: str, types: tuple[SqlType | None, ...]) -> Prepared:
+        """The prepared form of a statement, from the connection's own cache when it is there."""
+        key = (text, types)
+        prepared = self._prepared.get(key)
+        if prepared is not None:
+            self._prepared.move_to_end(key)
+            return prepared
+        with self._session.database.lock:
+            prepared = self._session.prepare(text, types)
+        if len(prepared.parameters) > len(types):
+            raise exceptions.InterfaceError(
+                f"the statement has {len(prepared.parameters)} parameters, {len(types)} values were given"
+            )
+        self._prepared[key] = prepared
+        if len(self._prepared) > PREPARED_MAX:
+            self._prepared.popitem(last=False)
+        return prepared
+
+    def begin(self, statement: Statement) -> None:
+        """Opens a transaction for a statement, unless there is one, or autocommit is on, or the statement opens or
+        refuses one.
+        """
+        alone = isinstance(statement.utility, s.Begin | s.Commit | s.Rollback | s.Vacuum)
+        if not self._autocommit and not alone and self._session.status == "I":
+            self.run(self._session.execute(_BEGIN))
+
+    def finish(self) -> None:
+        """Ends the implicit transaction of autocommit, once the rows are there."""
+        self.run(self._session.finish())
+
+    def stream(self, cursor: Cursor) -> None:
+        """From now on `cursor` has rows that are not made yet."""
+        self._streaming = cursor
+
+    def forget_stream(self, cursor: Cursor) -> bool:
+        """`cursor` needs nothing more; whether it was the one that has rows to be made."""
+        if self._streaming is not cursor:
+            return False
+        self._streaming = None
+        return True
+
+    def settle(self) -> None:
+        """Gathers the rows that have not been fetched, before the connection does something else."""
+        cursor = self._streaming
+        if cursor is not None:
+            cursor.gather()
+            self._streaming = None
+
+    @property
+    def session(self) -> Session:
+        """The session behind the connection."""
+        return self._session
+
+    def zone(self) -> dt.tzinfo:
+        """The session's time zone as Python has it."""
+        name = self._session.settings.get("timezone") or "UTC"
+        if name != self._zone[0]:
+            self._zone = (name, zone_of(name))
+        return self._zone[1]
+
+
+def zone_of(name: str) -> dt.tzinfo:
+    """A zone by name; UTC for those that Python does not know."""
+    if name.upper() in ("UTC", "GMT"):
+        return dt.UTC
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        return dt.UTC
+
+
+def connect(
+    path: str | PurePath,
+    *,
+    autocommit: bool = False,
+    read_only: bool = False,
+    timeout: float | None = None,
+    application_name: str = "",
+    settings: Mapping[str, str] | None = None,
+) -> Connection:
+    """Opens the directory `path`, made when it is missing, and connects to it.
+
+    timeout: seconds that a statement waits for another transaction's lock before it fails with 55P03; None waits.
+    read_only: writes are refused with 25006. settings: any of SHOW ALL, e.g. {"TimeZone": "Europe/Zurich",
+    "statement_timeout": "5s"}. Connections of one process to one directory share it. Raises OperationalError
+    (55006), naming the holder, when another process has it.
+    """
+    path = str(path)
+    if path.startswith(":memory:"):
+        raise exceptions.NotSupportedError(
+            "databases in memory are not supported", sqlstate="0A000", hint="Give the path of a directory."
+        )
+    chosen = dict(settings or {})
+    if timeout is not None:
+        chosen["lock_timeout"] = str(max(1, round(timeout * 1000)))
+    if read_only:
+        chosen["default_transaction_read_only"] = "on"
+    try:
+        lease = directories.acquire(path)
+    except errors.Error as error:
+        raise exceptions.translated(error) from error
+    try:
+        session = lease.database.session(application_name=application_name, settings=chosen)
+    except errors.Error as error:
+        lease.release()
+        raise exceptions.translated(error) from error
+    return Connection(lease, session, autocommit=autocommit)

@@ -1,0 +1,1 @@
+"""Packages as the `.proto` files name them."""
