@@ -159,11 +159,12 @@ class Load:
         parser = reader(self.definition.name, self.names, self.types, options, self.session.settings)
         for data in chunks:
             for chunk in parser.feed(data):
-                yield self._checked(chunk)
+                yield self.checked(chunk)
         for chunk in parser.finish():
-            yield self._checked(chunk)
+            yield self.checked(chunk)
 
-    def _checked(self, chunk: CopyChunk | ParquetChunk) -> Batch:
+    def checked(self, chunk: CopyChunk | ParquetChunk) -> Batch:
+        """A chunk's rows, whole and checked; an error's context names the row. On a worker."""
         try:
             return self._complete(chunk.columns, chunk.length)
         except dml.RowError as error:
@@ -174,7 +175,7 @@ class Load:
         """Whole rows of a Parquet file."""
         wanted = [self.definition.columns[i] for i in self.ordinals]
         for chunk in read_parquet(path, wanted, table=self.definition.name, settings=self.session.settings):
-            yield self._checked(chunk)
+            yield self.checked(chunk)
 
     def _complete(self, columns: Sequence[Vector], length: int) -> Batch:
         """Rows in table order, with defaults, checked. Raises RowError."""
