@@ -309,13 +309,16 @@ class Table:
         return segment
 
     def detach(self, number: int) -> None:
-        """Takes a segment out again; its number is not used again."""
+        """Takes a segment out again; its number is not used again. Readers of it keep it."""
         segment = self.segments[number]
+        self.segments = self.segments.copy()
         self.segments[number] = None
+        if segment is None:
+            return  # reserved only
         self.addresses.replace()
         self.addresses.matrix[number] = 0
-        if segment is not None:
-            segment.drop()
+        self.addresses.dirty[number] = 0
+        segment.drop()
 
     def seal(self, number: int, sealed: SealedColumns, oldest: int) -> None:
         """Puts sealed columns in the place of an open segment's; readers of the old one keep what they have.

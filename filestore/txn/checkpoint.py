@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from filestore.txn.engine import Engine
 
 LOG: Final = logging.getLogger("filestore.txn")
+PATIENCE: Final = 4  # times the usual log that an open bulk load may let grow
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class Checkpointer:
         self._wake = threading.Event()
         self._stopping = False
         self._wanted_from = 0  # log bytes at which the next one is due
+        self._loaded = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -78,17 +80,25 @@ class Checkpointer:
             self._thread.join()
             self._thread = None
 
-    def consider(self) -> None:
-        """Wakes the thread when the log has grown enough since the last checkpoint. Engine lock held; costs a
-        comparison.
+    def consider(self, loaded: bool = False) -> None:
+        """Wakes the thread when the log has grown enough since the last checkpoint, or much was `loaded`
+        beside it. Engine lock held; costs a comparison.
         """
         engine = self.engine
-        if engine.log.bytes_since(engine.store.redo_lsn) >= self._wanted_from:
+        if loaded or engine.log.bytes_since(engine.store.redo_lsn) >= self._wanted_from:
+            self._loaded = self._loaded or loaded
             self._wake.set()
 
-    def request(self) -> None:
-        """Wakes the thread anyway: much has been loaded outside of the log."""
-        self._wake.set()
+    def _is_due(self) -> bool:
+        """Whether to go ahead: while a bulk load is open, its entries would have to leave the index for the
+        copy, so a checkpoint waits for its end, within reason.
+        """
+        engine = self.engine
+        with engine.lock:
+            loading = any(w.attached for t in engine.manager.active.values() for w in t.writes.values())
+            grown = engine.log.bytes_since(engine.store.redo_lsn)
+        due = self._loaded or grown >= self._wanted_from
+        return due and (not loading or grown >= PATIENCE * self._wanted_from)
 
     def _serve(self) -> None:
         while True:
@@ -96,6 +106,9 @@ class Checkpointer:
             self._wake.clear()
             if self._stopping:
                 return
+            if not self._is_due():
+                continue
+            self._loaded = False
             try:
                 self.run()
                 self._wanted_from = self.engine.options.checkpoint_log_bytes

@@ -38,6 +38,8 @@ from filestore.txn.snapshot import Snapshot
 from filestore.txn.transaction import READ_COMMITTED, Transaction
 
 LOG: Final = logging.getLogger("filestore.txn")
+# From here on a bulk load is followed by a checkpoint: replaying it means to index its rows again.
+LARGE_LOAD_ROWS: Final = 100_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Engine:
         self.tables: dict[int, Table] = {}
         self.added_keys: dict[int, list[tuple[Table, StoredKey]]] = {}
         # type: ignore[assignment]  # set by recovery, before anyone has the engine
-        self.manager: TransactionManager = None
+        self.manager: TransactionManager  # from `open` on
         self.checkpointer = Checkpointer(self)
         self.closed = False
 
@@ -167,7 +169,8 @@ class Engine:
         """
         wait = self.manager.commit(txn)
         if txn.timestamp:
-            self.checkpointer.consider()
+            rows = sum(a.rows for writes in txn.writes.values() for a in writes.attached)
+            self.checkpointer.consider(loaded=rows >= LARGE_LOAD_ROWS)
         return wait
 
     def abort(self, txn: Transaction) -> None:

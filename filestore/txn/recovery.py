@@ -10,6 +10,7 @@ Each step can be repeated: a crash in any of them leaves what it found.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,10 +48,9 @@ def load_checkpoint(engine: Engine) -> tuple[int, int]:
     engine.registry = Registry.from_json(metadata["registry"])
     names = frozenset(engine.store.arena_names())
     for definition in engine.registry.tables():
-        table = engine.make_table(definition, metadata["tables"][str(definition.storage_id)]["slots"])
         described = metadata["tables"][str(definition.storage_id)]
-        # type: ignore[misc]
-        table_checkpoint.load(table, described, lambda name, t=table: open_file(engine, t, name), names)
+        table = engine.make_table(definition, described["slots"])
+        table_checkpoint.load(table, described, partial(open_file, engine, table), names)
     return metadata["clock"], metadata["next_id"]
 
 
