@@ -15,20 +15,27 @@ import time
 from typing import Protocol
 
 from filestore import errors, timezones
+from filestore.query.calendar_text import (
+    DATE_INFINITY,
+    DATE_MINUS_INFINITY,
+    DAY_US,
+    END_DATE,
+    FIRST_DAY,
+    FIRST_TIMESTAMP,
+    INFINITY,
+    JULIAN_1970,
+    MINUS_INFINITY,
+    SECOND_US,
+    civil_from_days,
+    days_from_civil,
+    days_in_month,
+    format_timestamp,
+)
+from filestore.query.datetime_tokens import FILLERS, LABELS, MONTHS, SPECIAL, WEEKDAYS, BadSyntax, OutOfRange, tokens_of
+from filestore.query.zone_abbreviations import ABBREVIATIONS
 from filestore.timezones import TimeZone
 from filestore.types import Kind, registered_number
 
-DAY_US = 86_400_000_000
-HOUR_US = 3_600_000_000
-MINUTE_US = 60_000_000
-SECOND_US = 1_000_000
-
-DATE_INFINITY, DATE_MINUS_INFINITY = 2**31 - 1, -(2**31)
-INFINITY, MINUS_INFINITY = 2**63 - 1, -(2**63)
-JULIAN_1970 = 2_440_588
-FIRST_DAY = -JULIAN_1970  # 4714-11-24 BC, Julian day 0
-END_DATE = 2_147_483_494 - JULIAN_1970
-FIRST_TIMESTAMP = FIRST_DAY * DAY_US
 MAX_ZONE_HOURS = 15
 
 YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, ZONE = 1, 2, 4, 8, 16, 32, 64
@@ -74,206 +81,9 @@ class _Defaults:
 DEFAULTS: TextSettings = _Defaults()
 
 
-# The calendar
-
-
-def days_from_civil(year: int, month: int, day: int) -> int:
-    """Days since 1970-01-01 of a proleptic Gregorian date; year 0 is 1 BC. Howard Hinnant's algorithm."""
-    year -= month <= 2
-    era = year // 400
-    year_of_era = year - era * 400
-    day_of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
-    return era * 146_097 + year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year - 719_468
-
-
-def civil_from_days(days: int) -> tuple[int, int, int]:
-    """(year, month, day) of days since 1970-01-01; the inverse of `days_from_civil`."""
-    days += 719_468
-    era = days // 146_097
-    day_of_era = days - era * 146_097
-    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
-    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    shifted = (5 * day_of_year + 2) // 153
-    month = shifted + 3 if shifted < 10 else shifted - 9
-    return year_of_era + era * 400 + (month <= 2), month, day_of_year - (153 * shifted + 2) // 5 + 1
-
-
-def days_in_month(year: int, month: int) -> int:
-    if month == 2:
-        return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
-    return 30 if month in (4, 6, 9, 11) else 31
-
-
-# Words
-
-
-_MONTHS = {
-    word: number
-    for number, words in enumerate(
-        (
-            "jan january", "feb february", "mar march", "apr april", "may", "jun june", "jul july", "aug august",
-            "sep sept september", "oct october", "nov november", "dec december",
-        ),
-        start=1,
-    )
-    for word in words.split()
-}  # fmt: skip
-_WEEKDAYS = frozenset(
-    (
-        "sun", "sunday", "mon", "monday", "tue", "tues", "tuesday", "wed", "wednesday", "weds", "thu", "thur", "thurs",
-        "thursday", "fri", "friday", "sat", "saturday",
-    )
-)  # fmt: skip
-_SPECIAL = frozenset(
-    ("now", "today", "tomorrow", "yesterday", "epoch", "infinity", "-infinity", "allballs")
-)
-_LABELS = frozenset(("y", "m", "d", "h", "mm", "s", "j", "jd", "julian"))
 _LABELLED = {
     "y": ("year", YEAR), "m": ("month", MONTH), "d": ("day", DAY), "h": ("hour", HOUR), "mm": ("minute", MINUTE),
 }  # fmt: skip
-_FILLERS = frozenset(("at", "on"))
-_KEYWORDS = _SPECIAL | _MONTHS.keys() | _WEEKDAYS | _LABELS | _FILLERS | {"t", "am", "pm", "ad", "bc", "dst"}
-
-# The fixed part of PostgreSQL's "Default" abbreviation set, by seconds east of Greenwich.
-_ABBREVIATIONS_BY_OFFSET = {
-    -36000: "hst taht",
-    -34200: "mart",
-    -32400: "akst gamt",
-    -28800: "akdt pst",
-    -25200: "mst pdt",
-    -21600: "cst galt mdt",
-    -18000: "act cdt cot est pet",
-    -14400: "amt ast bot edt",
-    -12600: "nft nst",
-    -10800: "adt bra brt clst gft pmst pyst uyt wgt",
-    -9000: "ndt",
-    -7200: "brst fnt pmdt uyst wgst",
-    -3600: "azot egt fnst",
-    0: "azost egst gmt uct ut utc wet z zulu",
-    3600: "bst cet met mez wat wetdst",
-    7200: "bdst cest cetdst eet ist mest mesz metdst sast",
-    10800: "eat eest eetdst fet idt",
-    12600: "irt",
-    14400: "msd mut ret sct",
-    16200: "aft",
-    18000: "must mvt pkt tft tjt uzt",
-    20700: "npt",
-    21600: "almt bdt btt kgst pkst uzst xjt yekst",
-    23400: "mmt",
-    25200: "almst cxt ict wast",
-    28800: "awst bnt bort cct hkt myt pht wadt",
-    31500: "acwst",
-    32400: "awsst jayt jst kst pwt ulast wdt",
-    34200: "acst cast",
-    36000: "aest chut ddut kdt ligt mpt pgt trut yapt",
-    37800: "acdt acsst cadt lhst sadt",
-    39600: "aedt aesst pont vut",
-    43200: "fjt gilt mht nzst nzt tvt wakt wft",
-    45900: "chast",
-    46800: "fjst nzdt tot",
-    49500: "chadt",
-}
-ABBREVIATIONS = {word: offset for offset, words in _ABBREVIATIONS_BY_OFFSET.items() for word in words.split()}
-
-
-class BadSyntax(Exception):
-    """The text does not follow the syntax."""
-
-
-class OutOfRange(Exception):
-    """A field is out of its range; `order` when another DateStyle might read it."""
-
-    def __init__(self, order: bool = False, zone: bool = False) -> None:
-        super().__init__()
-        self.order = order
-        self.zone = zone
-
-
-_SPACE = " \t\n\r\f\v"
-_WORD_DATE_TAIL = re.compile(r"[-+/_.:a-z0-9]*")
-_DIGITS = re.compile(r"[0-9]+")
-_LETTERS = re.compile(r"[a-z]+")
-_TIME_TAIL = re.compile(r":[0-9:.]*")
-_SIGNED = re.compile(r"[0-9][0-9:.\-]*")
-
-MAX_FIELDS = 25
-
-
-def tokens_of(text: str) -> list[tuple[str, str]]:
-    """(kind, text) in lower case; kinds: number, date, time, word, special (signed word), zone (signed number)."""
-    text = text.lower()
-    out: list[tuple[str, str]] = []
-    at, end = 0, len(text)
-    while at < end:
-        c = text[at]
-        if c in _SPACE:
-            at += 1
-            continue
-        if len(out) >= MAX_FIELDS:
-            raise BadSyntax
-        if "0" <= c <= "9":
-            kind, stop = _number_token(text, at)
-        elif c == ".":
-            found = _DIGITS.match(text, at + 1)
-            kind, stop = "number", found.end() if found else at + 1
-        elif "a" <= c <= "z":
-            kind, stop = _word_token(text, at)
-        elif c in "+-":
-            start = at + 1
-            while start < end and text[start] in _SPACE:
-                start += 1
-            found = _SIGNED.match(text, start)
-            kind = "zone" if found else "special"
-            found = found or _LETTERS.match(text, start)
-            if found is None:
-                raise BadSyntax
-            out.append((kind, c + found.group()))
-            at = found.end()
-            continue
-        elif "!" <= c <= "~":
-            at += 1  # other punctuation separates
-            continue
-        else:
-            raise BadSyntax
-        out.append((kind, text[at:stop]))
-        at = stop
-    return out
-
-
-def _number_token(text: str, at: int) -> tuple[str, int]:
-    found = _DIGITS.match(text, at)
-    stop = found.end() if found else at
-    delimiter = text[stop : stop + 1]
-    if delimiter == ":":
-        time_found = _TIME_TAIL.match(text, stop)
-        return "time", time_found.end() if time_found else stop
-    if not delimiter or delimiter not in "-/.":
-        return "number", stop
-    stop += 1
-    found = _DIGITS.match(text, stop)
-    if found is None:
-        while stop < len(text) and (text[stop] == delimiter or (text[stop].isascii() and text[stop].isalnum())):
-            stop += 1
-        return "date", stop
-    stop = found.end()
-    if text[stop : stop + 1] != delimiter:
-        return "number" if delimiter == "." else "date", stop
-    while stop < len(text) and (text[stop] == delimiter or "0" <= text[stop] <= "9"):
-        stop += 1
-    return "date", stop
-
-
-def _word_token(text: str, at: int) -> tuple[str, int]:
-    found = _LETTERS.match(text, at)
-    stop = found.end() if found else at
-    following = text[stop : stop + 1]
-    is_date = following != "" and following in "-/."
-    if following == "+" or "0" <= following <= "9":
-        is_date = text[at:stop] not in _KEYWORDS
-    if not is_date:
-        return "word", stop
-    tail = _WORD_DATE_TAIL.match(text, stop)
-    return "date", tail.end() if tail else stop
 
 
 def _fraction_us(digits: str) -> int:
@@ -492,11 +302,11 @@ class _Reading:
             if field[0].isdigit():
                 numbers.append(field)
                 continue
-            if field in _WEEKDAYS or field in _FILLERS:
+            if field in WEEKDAYS or field in FILLERS:
                 continue
-            if field not in _MONTHS or have & MONTH:
+            if field not in MONTHS or have & MONTH:
                 raise BadSyntax
-            self.month, self.text_month = _MONTHS[field], True
+            self.month, self.text_month = MONTHS[field], True
             have |= MONTH
             gained |= MONTH
         for number in numbers:
@@ -516,19 +326,19 @@ class _Reading:
         return TIME_FIELDS
 
     def _word(self, tokens: list[tuple[str, str]], i: int, token: str) -> int:
-        if token in _SPECIAL or token == "zulu":
+        if token in SPECIAL or token == "zulu":
             return self._special(token)
         if token in ABBREVIATIONS:
             self.offset = ABBREVIATIONS[token]
             return ZONE
-        if token in _MONTHS:
+        if token in MONTHS:
             if self.have & MONTH and not self.text_month and not self.have & DAY and 1 <= self.month <= 31:
                 # '21 Nov': the number that was taken for a month is the day.
-                self.day, self.month, self.text_month = self.month, _MONTHS[token], True
+                self.day, self.month, self.text_month = self.month, MONTHS[token], True
                 return DAY
-            self.month, self.text_month = _MONTHS[token], True
+            self.month, self.text_month = MONTHS[token], True
             return MONTH
-        if token in _WEEKDAYS or token in _FILLERS:
+        if token in WEEKDAYS or token in FILLERS:
             return 0
         if token in ("am", "pm"):
             self.meridiem = token
@@ -542,7 +352,7 @@ class _Reading:
                 raise BadSyntax
             self.label = "t"
             return 0
-        if token in _LABELS:
+        if token in LABELS:
             self.label = "j" if token[0] == "j" else token
             return 0
         zone = timezones.named(token)
@@ -696,54 +506,6 @@ def _checked_timestamp(value: int, text: str) -> int:
     if not FIRST_TIMESTAMP <= value < INFINITY:
         raise errors.DatetimeOverflow(f'timestamp out of range: "{text}"')
     return value
-
-
-# Output
-
-
-def _year_text(year: int) -> str:
-    return f"{year if year > 0 else 1 - year:04d}"
-
-
-def format_date(days: int) -> str:
-    """ISO text, e.g. '2026-11-21', '0044-03-15 BC', 'infinity'."""
-    if days >= DATE_INFINITY:
-        return "infinity"
-    if days <= DATE_MINUS_INFINITY:
-        return "-infinity"
-    year, month, day = civil_from_days(days)
-    return f"{_year_text(year)}-{month:02d}-{day:02d}{'' if year > 0 else ' BC'}"
-
-
-def format_time(microseconds: int) -> str:
-    """'10:20:30[.123456]', trailing zeros of the fraction cut."""
-    seconds, fraction = divmod(microseconds, SECOND_US)
-    minutes, second = divmod(seconds, 60)
-    hour, minute = divmod(minutes, 60)
-    tail = f".{fraction:06d}".rstrip("0") if fraction else ""
-    return f"{hour:02d}:{minute:02d}:{second:02d}{tail}"
-
-
-def format_offset(offset: int) -> str:
-    """'+00', '-03:30', '-04:56:02'."""
-    hours, rest = divmod(abs(offset), 3600)
-    minutes, seconds = divmod(rest, 60)
-    text = f"{'-' if offset < 0 else '+'}{hours:02d}"
-    if minutes or seconds:
-        text += f":{minutes:02d}"
-    return text + f":{seconds:02d}" if seconds else text
-
-
-def format_timestamp(value: int, offset: int | None = None) -> str:
-    """ISO text of a wall clock; with `offset` (seconds east) the value is UTC and is shown there."""
-    if value == INFINITY:
-        return "infinity"
-    if value == MINUS_INFINITY:
-        return "-infinity"
-    days, clock = divmod(value + (offset or 0) * SECOND_US, DAY_US)
-    year, month, day = civil_from_days(days)
-    zone = "" if offset is None else format_offset(offset)
-    return f"{_year_text(year)}-{month:02d}-{day:02d} {format_time(clock)}{zone}{'' if year > 0 else ' BC'}"
 
 
 def format_timestamptz(value: int, settings: TextSettings = DEFAULTS) -> str:

@@ -10,16 +10,9 @@ import re
 from decimal import Decimal
 
 from filestore import errors
-from filestore.query.datetime_text import (
-    DAY_US,
-    HOUR_US,
-    MINUTE_US,
-    SECOND_US,
-    BadSyntax,
-    OutOfRange,
-    clock_fields,
-    tokens_of,
-)
+from filestore.query.calendar_text import DAY_US, HOUR_US, MINUTE_US, SECOND_US
+from filestore.query.datetime_text import clock_fields
+from filestore.query.datetime_tokens import BadSyntax, OutOfRange, tokens_of
 
 Interval = tuple[int, int, int]
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from filestore import errors, types
+from filestore.query import calendar_text
 from filestore.query import datetime_text as dt
 from filestore.query.datetime_text import DEFAULTS, TextSettings
 from filestore.query.interval_text import format_interval, parse_interval
@@ -456,9 +457,9 @@ _PARSE_SETTINGS: dict[Kind, Callable[[str, TextSettings], Any]] = {
 }
 _FORMAT: dict[Kind, Callable[[Any], str]] = {
     Kind.BOOL: lambda value: "t" if value else "f",
-    Kind.DATE: dt.format_date,
-    Kind.TIME: dt.format_time,
-    Kind.TIMESTAMP: dt.format_timestamp,
+    Kind.DATE: calendar_text.format_date,
+    Kind.TIME: calendar_text.format_time,
+    Kind.TIMESTAMP: calendar_text.format_timestamp,
     Kind.INTERVAL: format_interval,
     Kind.UUID: format_uuid,
 }

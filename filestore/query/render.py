@@ -22,6 +22,8 @@ import pyarrow.compute as pc
 
 from filestore import errors
 from filestore.query import render_kernels as kernels
+from filestore.query import view_kernels
+from filestore.query import wire_kernels as wire
 from filestore.query.datetime_text import DEFAULTS, TextSettings
 from filestore.query.literals import format_literal, parse_numeric
 from filestore.storage.vector import EMPTY_HEAP, Array, Vector
@@ -104,9 +106,9 @@ def _through_dictionary(vector: Vector, words: Encoded) -> Encoded:
     if len(words) == 0:
         offsets[:] = 0
         return Encoded(offsets, EMPTY_HEAP)
-    total = kernels.gather_lengths(codes, _valid(vector), words.offsets, offsets)
+    total = view_kernels.gather_lengths(codes, _valid(vector), words.offsets, offsets)
     out = np.empty(total, np.uint8)
-    kernels.gather_words(codes, words.offsets, words.data, offsets, out)
+    view_kernels.gather_words(codes, words.offsets, words.data, offsets, out)
     return Encoded(offsets, out)
 
 
@@ -204,10 +206,10 @@ def _views(vector: Vector) -> Encoded:
     """The bytes of string views end to end."""
     views = np.ascontiguousarray(vector.data)
     offsets = np.empty(len(views) + 1, np.int64)
-    total = kernels.view_lengths(views, _valid(vector), offsets)
+    total = view_kernels.view_lengths(views, _valid(vector), offsets)
     out = np.empty(total, np.uint8)
     heap = EMPTY_HEAP if vector.heap is None else vector.heap
-    kernels.copy_views(views, views.view(np.uint8).reshape(-1, 16), heap, offsets, out)
+    view_kernels.copy_views(views, views.view(np.uint8).reshape(-1, 16), heap, offsets, out)
     return Encoded(offsets, out)
 
 
@@ -217,7 +219,7 @@ def _string_text(vector: Vector) -> Encoded:
     if vector.type.kind is not Kind.BPCHAR or length is None:
         return plain
     offsets, out = np.empty(len(vector) + 1, np.int64), np.empty(len(plain.data) + len(vector) * length, np.uint8)
-    used = kernels.pad_blanks(plain.offsets, plain.data, length, _valid(vector), out, offsets)
+    used = view_kernels.pad_blanks(plain.offsets, plain.data, length, _valid(vector), out, offsets)
     return _finish(offsets, out, used)
 
 
@@ -226,7 +228,7 @@ def _bytea_text(vector: Vector, settings: TextSettings) -> Encoded:
         return _one_by_one(vector, settings)
     plain = _views(vector)
     offsets, out = np.empty(len(vector) + 1, np.int64), np.empty(2 * (len(plain.data) + len(vector)), np.uint8)
-    return _finish(offsets, out, kernels.hex_bytes(plain.offsets, plain.data, _valid(vector), out, offsets))
+    return _finish(offsets, out, view_kernels.hex_bytes(plain.offsets, plain.data, _valid(vector), out, offsets))
 
 
 _TEXT: dict[Kind, Callable[[Vector, TextSettings], Encoded]] = {
@@ -307,7 +309,7 @@ def _fixed(rows: Array, valid: Array | None) -> Encoded:
 def _numeric_binary(vector: Vector) -> Encoded:
     if vector.is_decimal64:
         offsets, out = _buffers(len(vector), 32)
-        used = kernels.numeric_binary(_as_int64(vector.data), vector.scale, _valid(vector), out, offsets)
+        used = wire.numeric_binary(_as_int64(vector.data), vector.scale, _valid(vector), out, offsets)
         return _finish(offsets, out, used)
     scale = vector.type.scale
     return encode_all([None if v is None else numeric_bytes(v, scale) for v in canonical(vector)])
@@ -364,7 +366,7 @@ def row_offsets(columns: Sequence[Encoded], length: int, framed: bool = True) ->
 
 
 def joined(columns: Sequence[Encoded], valids: Sequence[Array | None], length: int) -> tuple[Array, Array, Array]:
-    """The columns as one block for a row kernel: offsets int64[columns, n + 1], data uint8[], valid bool[columns, n]."""
+    """The columns as one block for a kernel: offsets int64[columns, n + 1], data uint8[], valid bool[columns, n]."""
     offsets = np.empty((len(columns), length + 1), np.int64)
     valid = np.ones((len(columns), length), np.bool_)
     base = 0
@@ -381,7 +383,7 @@ def _tuple_rows(columns: Sequence[Encoded], valids: Sequence[Array | None], leng
     offsets, data, valid = joined(columns, valids, length)
     used = sum(int(c.offsets[-1] - c.offsets[0]) for c in columns)
     out = np.empty(used + length * ((7 if framed else 2) + 4 * len(columns)), np.uint8)
-    kernels.tuple_rows(offsets, data, valid, framed, out)
+    wire.tuple_rows(offsets, data, valid, framed, out)
     return out
 
 

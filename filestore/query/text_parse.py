@@ -19,15 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filestore import errors
+from filestore.query import field_kernels
 from filestore.query import text_parse_kernels as kernels
-from filestore.query.datetime_text import (
-    DATE_INFINITY,
-    DATE_MINUS_INFINITY,
-    DAY_US,
-    DEFAULTS,
-    FIRST_TIMESTAMP,
-    TextSettings,
-)
+from filestore.query.calendar_text import DATE_INFINITY, DATE_MINUS_INFINITY, DAY_US, FIRST_TIMESTAMP
+from filestore.query.datetime_text import DEFAULTS, TextSettings
 from filestore.query.literals import fit_numeric, format_numeric, parse_literal, too_long
 from filestore.query.render import EPOCH_DAYS, EPOCH_US, NO_NULLS
 from filestore.storage.vector import Array, Vector, string_vector
@@ -81,14 +76,14 @@ def check_utf8(data: Array, starts: Array, ends: Array, valid: Array) -> None:
     nulls = len(valid) > 0
     if not nulls and len(starts) and bool((starts[1:] == ends[:-1]).all()):
         # End to end and valid as a whole: then every value is, unless a character was cut in two.
-        whole = kernels.invalid_utf8(data, int(starts[0]), int(ends[-1])) < 0
+        whole = field_kernels.invalid_utf8(data, int(starts[0]), int(ends[-1])) < 0
         inside = starts[starts < len(data)]
         if whole and not ((data[inside] & 0xC0) == 0x80).any():
             return
     for row in range(len(starts)):
         if nulls and not valid[row]:
             continue
-        at = kernels.invalid_utf8(data, int(starts[row]), int(ends[row]))
+        at = field_kernels.invalid_utf8(data, int(starts[row]), int(ends[row]))
         if at >= 0:
             raise at_row(utf8_error(data[at : ends[row]].tobytes()), row)
 
@@ -185,7 +180,7 @@ def _hard_floats(fields: Fields, bad: Array, out: Array) -> None:
     rows = np.flatnonzero(bad)
     offsets = np.empty(len(rows) + 1, np.int64)
     packed = np.empty(int((ends[rows] - starts[rows]).sum()), np.uint8)
-    kernels.pack(data, starts, ends, rows, packed, offsets)
+    field_kernels.pack(data, starts, ends, rows, packed, offsets)
     texts = pa.LargeStringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(packed))
     safe = pc.match_substring_regex(texts, _SAFE_FLOAT)
     read = pc.cast(pc.if_else(safe, texts, pa.scalar("0", pa.large_string())), pa.float64())
@@ -281,11 +276,11 @@ def interval_words(value: tuple[int, int, int]) -> tuple[int, int]:
 def _strings(sql_type: SqlType, fields: Fields) -> Vector:
     data, starts, ends, valid = fields
     if sql_type.length is not None:
-        row = kernels.fit_length(data, starts, ends, valid, sql_type.length)
+        row = field_kernels.fit_length(data, starts, ends, valid, sql_type.length)
         if row >= 0:
             raise at_row(too_long(sql_type), row)
     if sql_type.kind is Kind.BPCHAR:
-        kernels.trim_blanks(data, starts, ends)
+        field_kernels.trim_blanks(data, starts, ends)
     elif sql_type.kind in (Kind.NAME, Kind.CHAR) and len(starts):
         if int((ends - starts).max()) > (63 if sql_type.kind is Kind.NAME else 1):
             return _cut_strings(sql_type, fields)
@@ -304,12 +299,12 @@ def _cut_strings(sql_type: SqlType, fields: Fields) -> Vector:
 def _views(sql_type: SqlType, fields: Fields) -> Vector:
     data, starts, ends, valid = fields
     views = np.zeros((len(starts), 2), np.uint64)
-    size = kernels.heap_size(starts, ends, valid)
+    size = field_kernels.heap_size(starts, ends, valid)
     if size > 0xFFFFFFFF:
         raise errors.ProgramLimitExceeded("a column's strings exceed 4 GB in one batch")
     heap = np.empty(size, np.uint8)
     raw, words = views.view(np.uint8).reshape(-1, 16), views.view(np.uint32).reshape(-1, 4)
-    kernels.make_views(data, starts, ends, valid, raw, words, heap)
+    field_kernels.make_views(data, starts, ends, valid, raw, words, heap)
     return Vector(sql_type, views, None, heap)
 
 
@@ -373,7 +368,7 @@ def from_binary_fields(sql_type: SqlType, data: Array, starts: Array, ends: Arra
         dtype, convert = _BINARY[kind]
         width = 16 if dtype is None else np.dtype(dtype).itemsize
         raw = np.empty((len(starts), width), np.uint8)
-        row = kernels.gather_fixed(*fields, raw)
+        row = field_kernels.gather_fixed(*fields, raw)
         if row >= 0:
             raise at_row(errors.InvalidBinaryRepresentation("incorrect binary data format"), row)
         values = raw if dtype is None else raw.reshape(-1).view(dtype)

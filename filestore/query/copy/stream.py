@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from filestore import errors
-from filestore.query import text_parse
-from filestore.query import text_parse_kernels as parse_kernels
+from filestore.query import field_kernels, text_parse
 from filestore.query.copy import kernels
 from filestore.query.copy.options import CopyOptions
 from filestore.query.datetime_text import DEFAULTS, TextSettings
@@ -244,7 +243,7 @@ class LineReader(CopyReader):
         data = np.frombuffer(raw, np.uint8, consumed)
         if consumed == 0 or (int(data.max()) < 0x80 and int(data.min()) > 0):
             return
-        at = parse_kernels.invalid_utf8(data, 0, consumed)
+        at = field_kernels.invalid_utf8(data, 0, consumed)
         if at >= 0:
             row = int(np.searchsorted(bounds, at, side="right")) - 1
             error = text_parse.utf8_error(raw[at : at + 4])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filestore import errors
-from filestore.query.datetime_text import civil_from_days
+from filestore.query.calendar_text import civil_from_days
 from filestore.query.scalar.dates import fields_of, iso_year, iso_year_start, timestamp_of_epoch
 from filestore.query.scalar.moments import DAY_US, INFINITY, MINUS_INFINITY, utc_of, zone_of
 from filestore.query.scalar.registry import checked
