@@ -1,6 +1,7 @@
 """The binder's door: a parsed statement and a catalog in, a `Bound` plan out.
 
-sqlglot ends here: below are column numbers and types. What is not built is refused by name (0A000), by whitelist of node types.
+sqlglot ends here: below are column numbers and types. What is not built is refused by name (0A000), by
+whitelist of node types.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from filestore.query.bind_expr import Context
 from filestore.query.bind_select import bind_query
 from filestore.query.coerce import Coercion
 from filestore.query.plan import Bound, OutputColumn
+from filestore.query.rules.decorrelate import decorrelate
 from filestore.query.scope import Catalog
 from filestore.query.statements import Explain, Source, Statement
 from filestore.types import TEXT, SqlType
 
 
 def bind(statement: Statement, catalog: Catalog, parameter_types: Sequence[SqlType | None] = ()) -> Bound:
-    """Names resolved, types chosen, parameters inferred. `parameter_types[i]` is the declared type of $i+1, None if undeclared.
+    """Names resolved, types chosen, parameters inferred. `parameter_types[i]` is the declared type of $i+1,
+    None if undeclared.
 
-    The plan is as written; `optimize.optimize` rewrites it. Errors: 42xxx and 22P02 with positions, 0A000 for what is not built.
+    The plan is as written; `optimize.optimize` rewrites it. Errors: 42xxx and 22P02 with positions, 0A000 for
+    what is not built.
     """
     if isinstance(statement.utility, Explain):
         inner = bind(statement.utility.statement, catalog, parameter_types)
@@ -35,13 +39,17 @@ def bind(statement: Statement, catalog: Catalog, parameter_types: Sequence[SqlTy
     context = Context(catalog, Coercion(parameter_types), source)
     try:
         plan = _plan(context, statement.tree)
+        if context.correlated:
+            plan = decorrelate(plan)
     except RecursionError:
         raise errors.StatementTooComplex(
             "stack depth limit exceeded", hint="The statement nests expressions too deeply; split it up."
         ) from None
     coercion = context.coercion
     coercion.highest = max(coercion.highest, len(parameter_types))
-    for number, given in enumerate(parameter_types, 1):  # declared as unknown and used nowhere: text, as libpq's drivers expect
+    for number, given in enumerate(
+        parameter_types, 1
+    ):  # declared as unknown and used nowhere: text, as libpq's drivers expect
         if given is None and number not in coercion.parameters:
             coercion.parameters[number] = TEXT
     return Bound(statement.kind, plan, coercion.types(), tuple(context.tables))

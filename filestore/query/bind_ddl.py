@@ -23,7 +23,8 @@ def _no_subquery(_node: object, _outer: Scope) -> tuple[Plan, Scope]:
 
 
 def bind_default(column: ColumnDef, catalog: Catalog) -> e.Expr:
-    """The value of a column that is not given, in the column's type. Errors: 42804, 42703 (a default reads no columns)."""
+    """The value of a column that is not given, in the column's type. Errors: 42804, 42703 (a default reads no
+    columns)."""
     if column.default is None:
         return e.Const(column.type, None)
     tree, source = expression(column.default)
@@ -64,12 +65,18 @@ def bind_checks(table: TableDef, catalog: Catalog) -> tuple[tuple[CheckDef, e.Ex
 
 
 def define_table(
-    spec: CreateTable, schema: str, catalog: Catalog, next_oid: Callable[[], int], taken: Callable[[str], bool] = lambda _name: False
+    spec: CreateTable,
+    schema: str,
+    catalog: Catalog,
+    next_oid: Callable[[], int],
+    taken: Callable[[str], bool] = lambda _name: False,
 ) -> TableDef:
-    """The definition a CREATE TABLE asks for, named and checked; the caller gives `storage_id` and registers it.
+    """The definition a CREATE TABLE asks for, named and checked; the caller gives `storage_id` and registers
+    it.
 
-    `taken(name)` tells whether a relation of this name exists in the schema (index names share that space). Errors: 42701, 42703,
-    42P16 (two primary keys, a system column's name), and whatever binding DEFAULT and CHECK finds.
+    `taken(name)` tells whether a relation of this name exists in the schema (index names share that space).
+    Errors: 42701, 42703, 42P16 (two primary keys, a system column's name), and whatever binding DEFAULT and
+    CHECK finds.
     """
     names = [c.name for c in spec.columns]
     for i, column in enumerate(spec.columns):
@@ -97,7 +104,8 @@ def define_table(
 
 
 def add_key(table: TableDef, key: KeySpec, next_oid: Callable[[], int], free: Callable[[str], bool]) -> TableDef:
-    """`table` with a key. A primary key makes its columns NOT NULL. Errors: 42703, 42701, 42P16, 42P07 when the name is taken."""
+    """`table` with a key. A primary key makes its columns NOT NULL. Errors: 42703, 42701, 42P16, 42P07 when
+    the name is taken."""
     ordinals: list[int] = []
     for name in key.columns:
         ordinal = table.ordinal(name)
@@ -127,7 +135,8 @@ def add_key(table: TableDef, key: KeySpec, next_oid: Callable[[], int], free: Ca
 
 
 def add_check(table: TableDef, check: CheckSpec, catalog: Catalog, next_oid: Callable[[], int]) -> TableDef:
-    """`table` with a CHECK constraint, bound once to see that it is right. Errors: 42710 when its name is taken."""
+    """`table` with a CHECK constraint, bound once to see that it is right. Errors: 42710 when its name is
+    taken."""
     known = {c.name for c in table.checks}
     if check.name is not None:
         if check.name in known:
@@ -142,7 +151,8 @@ def add_check(table: TableDef, check: CheckSpec, catalog: Catalog, next_oid: Cal
 
 
 def _free_name(parts: Sequence[str], suffix: str, free: Callable[[str], bool]) -> str:
-    """PostgreSQL's ChooseIndexName: parts_suffix, with a number behind it until it is free; parts are cut to fit 63 bytes."""
+    """PostgreSQL's ChooseIndexName: parts_suffix, with a number behind it until it is free; parts are cut to
+    fit 63 bytes."""
     number = 0
     while True:
         tail = f"_{suffix}{number or ''}"

@@ -1,11 +1,13 @@
 """Binds INSERT, UPDATE and DELETE onto the plan nodes that `dml.py` runs.
 
-Rows that are written are whole: INSERT's source yields every column of the table with defaults and casts in it. UPDATE and DELETE
-read addresses, and keep their condition and assignments over the table's whole row, so that a moved row can be looked at again.
+Rows that are written are whole: INSERT's source yields every column of the table with defaults and casts in
+it. UPDATE and DELETE read addresses, and keep their condition and assignments over the table's whole row, so
+that a moved row can be looked at again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from sqlglot import exp
@@ -20,25 +22,30 @@ from filestore.query.bind_names import output_name
 from filestore.query.bind_select import _subquery_binder, bind_query, position
 from filestore.query.names import nearest
 from filestore.query.plan import OutputColumn, Plan
+from filestore.query.rules.decorrelate import is_correlated, map_columns
 from filestore.query.scope import Relation, Scope, relation_of
 from filestore.storage.schema import ColumnDef, TableDef
 from filestore.types import Kind
 
-_INSERT_ARGS: Final = frozenset({"this", "expression", "default", "returning", "with_", "stored", "exists", "is_function"})
+_INSERT_ARGS: Final = frozenset(
+    {"this", "expression", "default", "returning", "with_", "stored", "exists", "is_function"}
+)
 
 
 def _target(context: Context, node: Any) -> tuple[TableDef, str]:
     """The stored table a statement changes, and its alias. Errors: 42P01; 42809 for a system table."""
     for key, value in node.args.items():
         if value and key not in ("this", "db", "alias", "only", "joins"):
-            raise errors.FeatureNotSupported(f"{key} of the target table is not supported", position=position(context, node))
+            raise errors.FeatureNotSupported(
+                f"{key} of the target table is not supported", position=position(context, node)
+            )
     name = name_of(node.this)
     schema = name_of(node.args["db"]) if node.args.get("db") else None
     table = context.catalog.table(schema, name)
     if table is None:
         shown = f"{schema}.{name}" if schema else name
         if context.catalog.virtual(schema or "pg_catalog", name) is not None:
-            raise errors.InsufficientPrivilege(f"permission denied: \"{name}\" is a system catalog")
+            raise errors.InsufficientPrivilege(f'permission denied: "{name}" is a system catalog')
         near = nearest(name, context.catalog.table_names())
         hint = f'Perhaps you meant the table "{near}".' if near else None
         raise errors.UndefinedTable(f'relation "{shown}" does not exist', hint=hint, position=position(context, node))
@@ -51,6 +58,7 @@ def _target(context: Context, node: Any) -> tuple[TableDef, str]:
 def _table_relation(table: TableDef, alias: str, offset: int = 0) -> Relation:
     relation = relation_of(stored_scan(table), alias, offset)
     relation.table = table
+    relation.oid = table.oid
     return relation
 
 
@@ -69,8 +77,11 @@ def _ordinal(context: Context, table: TableDef, node: Any) -> int:
 def _is_default(node: Any) -> bool:
     if isinstance(node, exp.Var):
         return str(node.this).upper() == "DEFAULT"
-    return isinstance(node, exp.Column) and not node.args.get("table") and not node.this.args.get("quoted") and (
-        isinstance(node.this, exp.Identifier) and str(node.this.this).upper() == "DEFAULT"
+    return (
+        isinstance(node, exp.Column)
+        and not node.args.get("table")
+        and not node.this.args.get("quoted")
+        and (isinstance(node.this, exp.Identifier) and str(node.this.this).upper() == "DEFAULT")
     )
 
 
@@ -86,19 +97,24 @@ def _assigned(binder: ExprBinder, node: Any, column: ColumnDef) -> e.Expr:
     return binder.coercion.assign(expr, column.type, column.name, binder.position(node))
 
 
-# --- INSERT -----------------------------------------------------------------------------------------------------------------------
+# --- INSERT ---------------------------------------------------------------------------------------
 
 
 def bind_insert(context: Context, node: Any) -> Plan:
-    """INSERT. Errors: 42601 for a wrong number of values, 42701 for a column named twice, 42804 for a wrong type."""
+    """INSERT. Errors: 42601 for a wrong number of values, 42701 for a column named twice, 42804 for a wrong
+    type."""
     conflict = node.args.get("conflict")
     if conflict is not None:
         raise errors.FeatureNotSupported(
-            "INSERT ... ON CONFLICT is not supported", hint="Update first, and insert when no row was updated.", position=position(context, conflict)
+            "INSERT ... ON CONFLICT is not supported",
+            hint="Update first, and insert when no row was updated.",
+            position=position(context, conflict),
         )
     for key, value in node.args.items():
         if value and key not in _INSERT_ARGS:
-            raise errors.FeatureNotSupported(f"INSERT ... {key.upper()} is not supported", position=position(context, node))
+            raise errors.FeatureNotSupported(
+                f"INSERT ... {key.upper()} is not supported", position=position(context, node)
+            )
     target = node.this
     listed: list[int] | None = None
     if isinstance(target, exp.Schema):
@@ -128,7 +144,9 @@ def _no_twice(context: Context, table: TableDef, ordinals: list[int], nodes: lis
     for i, ordinal in enumerate(ordinals):
         if ordinal in ordinals[:i]:
             name = table.columns[ordinal].name
-            raise errors.DuplicateColumn(f'column "{name}" specified more than once', position=position(context, nodes[i]))
+            raise errors.DuplicateColumn(
+                f'column "{name}" specified more than once', position=position(context, nodes[i])
+            )
 
 
 def _count_checked(context: Context, given: int, table: TableDef, listed: list[int] | None, node: Any) -> list[int]:
@@ -146,7 +164,9 @@ def _insert_values(context: Context, table: TableDef, listed: list[int] | None, 
     rows: list[tuple[e.Expr, ...]] = []
     width = None
     for row in node.expressions:
-        nodes = list(row.expressions) if isinstance(row, exp.Tuple) else [row.this if isinstance(row, exp.Paren) else row]
+        nodes = (
+            list(row.expressions) if isinstance(row, exp.Tuple) else [row.this if isinstance(row, exp.Paren) else row]
+        )
         if width is not None and len(nodes) != width:
             raise errors.SqlSyntaxError("VALUES lists must all be the same length", position=position(context, row))
         if width is None:
@@ -185,7 +205,8 @@ def _insert_query(context: Context, table: TableDef, listed: list[int] | None, q
 def _typed_output(context: Context, plan: Plan, index: int, column: ColumnDef) -> Plan:
     """`plan` with an output of unknown type turned into the column's type, at the Project that makes it."""
     columns = tuple(
-        OutputColumn(c.name, column.type if i == index else c.type, c.table_oid, c.attnum) for i, c in enumerate(plan.columns)
+        OutputColumn(c.name, column.type if i == index else c.type, c.table_oid, c.attnum)
+        for i, c in enumerate(plan.columns)
     )
     if isinstance(plan, p.Project):
         expr = plan.exprs[index]
@@ -207,18 +228,21 @@ def _typed_output(context: Context, plan: Plan, index: int, column: ColumnDef) -
         columns,
         plan,
         tuple(
-            context.coercion.to(e.Column(c.type, i, c.name), columns[i].type, "assignment") for i, c in enumerate(plan.columns)
+            context.coercion.to(e.Column(c.type, i, c.name), columns[i].type, "assignment")
+            for i, c in enumerate(plan.columns)
         ),
     )
 
 
-# --- UPDATE, DELETE ---------------------------------------------------------------------------------------------------------------
+# --- UPDATE, DELETE -------------------------------------------------------------------------------
 
 
 def _with_refused(context: Context, node: Any) -> None:
     if node.args.get("with_") is not None:
         raise errors.FeatureNotSupported(
-            f"WITH before {type(node).__name__.upper()} is not supported", hint="Use a subquery in FROM.", position=position(context, node)
+            f"WITH before {type(node).__name__.upper()} is not supported",
+            hint="Use a subquery in FROM.",
+            position=position(context, node),
         )
 
 
@@ -253,19 +277,27 @@ def _shift_into(scope: Scope, others: Scope, width: int) -> None:
         scope.visible.append(column)
 
 
-def _addressed(source: Plan, predicate: e.Expr | None, width: int) -> Plan:
-    """(address, extra columns ...) of the rows that meet the condition. The source has the address behind the target's columns."""
+def _addressed(source: Plan, predicate: e.Expr | None, width: int, values: Sequence[e.Expr] = ()) -> Plan:
+    """(address, extra columns ..., values ...) of the rows that meet the condition. The source has the
+    address behind the target's columns; `values` are computed with the rows because they hold correlated
+    subqueries."""
     total = len(source.columns)
 
-    def moved(x: e.Expr) -> e.Expr:
-        return e.Column(x.type, x.index + 1, x.name) if isinstance(x, e.Column) and x.index >= width else x
+    def moved(x: e.Column) -> e.Expr:
+        return e.Column(x.type, x.index + 1, x.name) if x.index >= width else x
 
     plan = source
     if predicate is not None:
-        plan = p.Filter(source.columns, source, e.transform(predicate, moved))
+        plan = p.Filter(source.columns, source, map_columns(predicate, moved))
     kept = [width, *range(width + 1, total)]
-    columns = tuple(source.columns[i] for i in kept)
-    return p.Project(columns, plan, tuple(e.Column(source.columns[i].type, i, source.columns[i].name) for i in kept))
+    columns = tuple(source.columns[i] for i in kept) + tuple(OutputColumn("", x.type) for x in values)
+    exprs = [e.Column(source.columns[i].type, i, source.columns[i].name) for i in kept]
+    return p.Project(columns, plan, (*exprs, *(map_columns(x, moved) for x in values)))
+
+
+def _looked_at_again(predicate: e.Expr | None) -> e.Expr | None:
+    """The part of a condition that can be evaluated for one row that moved: not its correlated subqueries."""
+    return e.conjunction([c for c in e.conjuncts(predicate) if not is_correlated(c)])
 
 
 def bind_update(context: Context, node: Any) -> Plan:
@@ -273,7 +305,9 @@ def bind_update(context: Context, node: Any) -> Plan:
     _with_refused(context, node)
     for key, value in node.args.items():
         if value and key not in ("this", "expressions", "from_", "where", "returning"):
-            raise errors.FeatureNotSupported(f"UPDATE ... {key.upper()} is not supported", position=position(context, node))
+            raise errors.FeatureNotSupported(
+                f"UPDATE ... {key.upper()} is not supported", position=position(context, node)
+            )
     table, alias = _target(context, node.this)
     from_ = node.args.get("from_")
     source, scope, width = _sources(context, table, alias, [from_.this] if from_ is not None else [])
@@ -282,8 +316,15 @@ def bind_update(context: Context, node: Any) -> Plan:
     returning = _returning(context, node, table, alias, scope)
     columns = _returned_columns(context, node, returning, table, alias)
     exprs = None if returning is None else tuple(x for x, _ in returning)
-    plan = _addressed(source, predicate, width)
-    return p.Update(columns, table, plan, predicate, tuple(assignments), bind_checks(table, context.catalog), exprs)
+    extra = len(source.columns) - 1
+    values: list[e.Expr] = []
+    for i, (ordinal, value) in enumerate(assignments):
+        if is_correlated(value):
+            assignments[i] = (ordinal, e.Column(value.type, extra + len(values)))
+            values.append(value)
+    plan = _addressed(source, predicate, width, values)
+    again = _looked_at_again(predicate)
+    return p.Update(columns, table, plan, again, tuple(assignments), bind_checks(table, context.catalog), exprs)
 
 
 def _predicate(context: Context, node: Any, scope: Scope) -> e.Expr | None:
@@ -311,19 +352,24 @@ def _assignments(context: Context, node: Any, table: TableDef, scope: Scope) -> 
                 )
             values = row
         if len(targets) != len(values):
-            raise errors.SqlSyntaxError("number of columns does not match number of values", position=position(context, item))
+            raise errors.SqlSyntaxError(
+                "number of columns does not match number of values", position=position(context, item)
+            )
         for target, value in zip(targets, values, strict=True):
             if isinstance(target, exp.Column) and target.args.get("table") is not None:
                 name = name_of(target.args["table"])
                 raise errors.UndefinedColumn(
                     f'column "{name}" of relation "{table.name}" does not exist',
-                    hint="SET target columns cannot be qualified with the relation name." if name == table.name else None,
+                    hint="SET target columns cannot be qualified with the relation name."
+                    if name == table.name
+                    else None,
                     position=position(context, target),
                 )
             ordinal = _ordinal(context, table, target)
             if ordinal in found:
                 raise errors.SqlSyntaxError(
-                    f'multiple assignments to same column "{table.columns[ordinal].name}"', position=position(context, target)
+                    f'multiple assignments to same column "{table.columns[ordinal].name}"',
+                    position=position(context, target),
                 )
             if _is_default(value):
                 found[ordinal] = _default(context, table, ordinal)
@@ -337,17 +383,19 @@ def bind_delete(context: Context, node: Any) -> Plan:
     _with_refused(context, node)
     for key, value in node.args.items():
         if value and key not in ("this", "using", "where", "returning"):
-            raise errors.FeatureNotSupported(f"DELETE ... {key.upper()} is not supported", position=position(context, node))
+            raise errors.FeatureNotSupported(
+                f"DELETE ... {key.upper()} is not supported", position=position(context, node)
+            )
     table, alias = _target(context, node.this)
     source, scope, width = _sources(context, table, alias, list(node.args.get("using") or []))
     predicate = _predicate(context, node, scope)
     returning = _returning(context, node, table, alias, scope)
     columns = _returned_columns(context, node, returning, table, alias)
     exprs = None if returning is None else tuple(x for x, _ in returning)
-    return p.Delete(columns, table, _addressed(source, predicate, width), predicate, exprs)
+    return p.Delete(columns, table, _addressed(source, predicate, width), _looked_at_again(predicate), exprs)
 
 
-# --- RETURNING --------------------------------------------------------------------------------------------------------------------
+# --- RETURNING ------------------------------------------------------------------------------------
 
 
 def _returning(
@@ -369,7 +417,8 @@ def _returning(
             relation = scope.relation(None, name_of(item.args["table"]))
             if relation is None:
                 raise errors.UndefinedTable(
-                    f'missing FROM-clause entry for table "{name_of(item.args["table"])}"', position=position(context, item)
+                    f'missing FROM-clause entry for table "{name_of(item.args["table"])}"',
+                    position=position(context, item),
                 )
             found += [(c.expr, c.output) for c in relation.columns]
             continue

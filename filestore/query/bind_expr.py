@@ -1,6 +1,7 @@
 """Binds expressions: names to columns, operators and functions to overloads, literals to constants.
 
-One method per node type of sqlglot; a node without a method is refused by name (0A000). `Context` is shared by a whole statement.
+One method per node type of sqlglot; a node without a method is refused by name (0A000). `Context` is shared
+by a whole statement.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from filestore.types import (
     INTERVAL,
     NAME,
     OID_KINDS,
+    REG_KINDS,
     REGCLASS,
     TEXT,
     TIME,
@@ -60,6 +62,7 @@ class Context:
     tables: list[TableDef] = field(default_factory=list)
     ctes: list[dict[str, tuple[str, tuple[OutputColumn, ...], list[str]]]] = field(default_factory=list)
     cte_count: int = 0
+    correlated: bool = False
 
 
 @dataclass(slots=True)
@@ -104,24 +107,34 @@ def end_of(node: Any) -> int | None:
 _COMPARED: Final[dict[type, str]] = {exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="}
 _BINARY: Final[dict[type, str]] = {
     exp.Add: "+", exp.Sub: "-", exp.Mul: "*", exp.Div: "/", exp.Mod: "%", exp.Pow: "^", exp.DPipe: "||",
-    exp.BitwiseAnd: "&", exp.BitwiseOr: "|", exp.BitwiseXor: "#", exp.BitwiseLeftShift: "<<", exp.BitwiseRightShift: ">>",
-    exp.RegexpLike: "~", exp.RegexpILike: "~*", exp.StartsWith: "^@",
+    exp.BitwiseAnd: "&", exp.BitwiseOr: "|", exp.BitwiseXor: "#", exp.BitwiseLeftShift: "<<",
+    exp.BitwiseRightShift: ">>", exp.RegexpLike: "~", exp.RegexpILike: "~*", exp.StartsWith: "^@",
 }  # fmt: skip
-_SPELLINGS: Final = {"<>": ("<>", "!="), "~": ("~", "!~"), "~*": ("~*", "!~*"), "~~": ("LIKE", "~~"), "~~*": ("ILIKE", "~~*")}
+_SPELLINGS: Final = {
+    "<>": ("<>", "!="),
+    "~": ("~", "!~"),
+    "~*": ("~*", "!~*"),
+    "~~": ("LIKE", "~~"),
+    "~~*": ("ILIKE", "~~*"),
+}
 _REFUSED_NODES: Final[dict[str, str]] = {
     "Window": "window functions", "WithinGroup": "WITHIN GROUP", "JSONExtract": "json operators",
-    "JSONExtractScalar": "json operators", "Bracket": "array subscripts", "Collate": "COLLATE", "Array": "array constructors",
-    "HexString": "bit strings", "BitString": "bit strings", "Dot": "field selection", "Overlay": "overlay()",
-    "ArrayContainsAll": "array operators", "ArrayOverlaps": "array operators", "Lambda": "named arguments", "Kwarg": "named arguments",
-    "Rollup": "ROLLUP", "Cube": "CUBE", "GroupingSets": "GROUPING SETS", "CurrentTime": "CURRENT_TIME", "Operator": "OPERATOR()",
-    "Variadic": "VARIADIC", "Slice": "array slices", "JSONBContains": "json operators", "AtTimeZone": "AT TIME ZONE",
+    "JSONExtractScalar": "json operators", "Bracket": "array subscripts", "Collate": "COLLATE",
+    "Array": "array constructors", "HexString": "bit strings", "BitString": "bit strings",
+    "Dot": "field selection", "Overlay": "overlay()", "ArrayContainsAll": "array operators",
+    "ArrayOverlaps": "array operators", "Lambda": "named arguments", "Kwarg": "named arguments",
+    "Rollup": "ROLLUP", "Cube": "CUBE", "GroupingSets": "GROUPING SETS", "CurrentTime": "CURRENT_TIME",
+    "Operator": "OPERATOR()", "Variadic": "VARIADIC", "Order": "ORDER BY in an aggregate",
+    "Distinct": "DISTINCT in this place", "Star": "* in this place", "Slice": "array slices",
+    "JSONBContains": "json operators", "AtTimeZone": "AT TIME ZONE",
 }  # fmt: skip
 
 
 class ExprBinder:
     """Binds the expressions of one clause of one query level.
 
-    `clause` is its name in messages; `collected` gathers aggregates, None where they are not allowed; `subquery` binds a nested query.
+    `clause` is its name in messages; `collected` gathers aggregates, None where they are not allowed;
+    `subquery` binds a nested query.
     """
 
     def __init__(
@@ -140,7 +153,7 @@ class ExprBinder:
         self.collected = collected
         self.in_aggregate = False
 
-    # -- positions and refusals ------------------------------------------------------------------------------------------
+    # -- positions and refusals --------------------------------------------------------------------
 
     def position(self, node: Any) -> int | None:
         offset = offset_of(node)
@@ -157,12 +170,14 @@ class ExprBinder:
         return self.position(node) if found is None else self.context.source.position(found)
 
     def refuse(self, what: str, node: Any, hint: str | None = None) -> errors.FeatureNotSupported:
-        return errors.FeatureNotSupported(f"{what} is not supported", hint=hint, position=self.position(node))
+        verb = "are" if what.endswith("s") and not what.isupper() else "is"
+        return errors.FeatureNotSupported(f"{what} {verb} not supported", hint=hint, position=self.position(node))
 
-    # -- entry points ----------------------------------------------------------------------------------------------------
+    # -- entry points ------------------------------------------------------------------------------
 
     def bind(self, node: Any) -> e.Expr:
-        """The bound expression; its type may still be unknown. Errors: 42xxx with the position, 0A000 for what is not built."""
+        """The bound expression; its type may still be unknown. Errors: 42xxx with the position, 0A000 for
+        what is not built."""
         method = self.METHODS.get(type(node))
         if method is None:
             symbol = _BINARY.get(type(node))
@@ -184,12 +199,18 @@ class ExprBinder:
     def all_of(self, nodes: Sequence[Any]) -> list[e.Expr]:
         return [self.bind(n) for n in nodes]
 
-    # -- leaves ----------------------------------------------------------------------------------------------------------
+    # -- leaves ------------------------------------------------------------------------------------
 
     def literal(self, node: Any) -> e.Expr:
         if node.is_string:
             return e.Const(UNKNOWN, node.this)
         return number_literal(str(node.this))
+
+    def joined_literals(self, node: Any) -> e.Expr:
+        """'a' <newline> 'b': one literal. (Calls of concat() never come here: their names are marked.)"""
+        if not all(isinstance(x, exp.Literal) and x.is_string for x in node.expressions):
+            raise self.refuse("CONCAT", node)
+        return e.Const(UNKNOWN, "".join(str(x.this) for x in node.expressions))
 
     def null(self, _node: Any) -> e.Expr:
         return e.Const(UNKNOWN, None)
@@ -235,7 +256,7 @@ class ExprBinder:
     def row(self, node: Any) -> e.Expr:
         raise self.refuse("a row value in this place", node)
 
-    # -- logic -----------------------------------------------------------------------------------------------------------
+    # -- logic -------------------------------------------------------------------------------------
 
     def connected(self, node: Any) -> e.Expr:
         kind, make = (exp.And, e.And) if isinstance(node, exp.And) else (exp.Or, e.Or)
@@ -274,9 +295,11 @@ class ExprBinder:
             return e.IsBool(BOOL, inner, bool(right.this), negated)
         raise self.refuse("IS with this operand", node)
 
-    # -- operators -------------------------------------------------------------------------------------------------------
+    # -- operators ---------------------------------------------------------------------------------
 
-    def operate(self, symbol: str, args: list[e.Expr], node: Any, table: tuple[f.Overload, ...] | None = None) -> e.Expr:
+    def operate(
+        self, symbol: str, args: list[e.Expr], node: Any, table: tuple[f.Overload, ...] | None = None
+    ) -> e.Expr:
         """A call of the operator's overload. Errors with 42883 or 42725 in PostgreSQL's words."""
         types = tuple(a.type for a in args)
         if table is None:
@@ -284,7 +307,11 @@ class ExprBinder:
         found = select_operator(table, types)
         if isinstance(found, f.Overload):
             return self.coercion.call(found, args, [self.position(x) for x in self._operands(node, len(args))])
-        shown = f"{types[0].without_modifiers().name} {symbol} {types[1].without_modifiers().name}" if len(types) == 2 else f"{symbol} {types[0].name}"
+        shown = (
+            f"{types[0].without_modifiers().name} {symbol} {types[1].without_modifiers().name}"
+            if len(types) == 2
+            else f"{symbol} {types[0].name}"
+        )
         position = self.operator_position(node, symbol) if len(types) == 2 else self.position(node)
         if found == AMBIGUOUS:
             raise errors.AmbiguousFunction(
@@ -366,7 +393,11 @@ class ExprBinder:
             raise self.refuse(f"{symbol} {'ANY' if any_of else 'ALL'} (subquery)", node)
         items = self.array_items(inner)
         if items is None:
-            raise self.refuse(f"{'ANY' if any_of else 'ALL'} of an array that is not a constant", node, "Use IN with a list of values.")
+            raise self.refuse(
+                f"{'ANY' if any_of else 'ALL'} of an array that is not a constant",
+                node,
+                "Use IN with a list of values.",
+            )
         if positive:
             return self.in_items(node, self.bind(node.this), items)
         if not any_of and symbol == "<>":
@@ -412,7 +443,7 @@ class ExprBinder:
                 return e.IsNull(BOOL, self.coercion.settle(b), not same)
         return self.operate("=", [left, right], node, table)
 
-    # -- ranges and lists ------------------------------------------------------------------------------------------------
+    # -- ranges and lists --------------------------------------------------------------------------
 
     def between(self, node: Any) -> e.Expr:
         arg = self.bind(node.this)
@@ -436,12 +467,15 @@ class ExprBinder:
             rows = [row_items(item) for item in node.expressions]
             parts = [self.row_comparison(node, "=", left, r) for r in rows if r is not None]
             if len(parts) != len(rows):
-                raise errors.SqlSyntaxError("unequal number of entries in row expressions", position=self.position(node))
+                raise errors.SqlSyntaxError(
+                    "unequal number of entries in row expressions", position=self.position(node)
+                )
             return parts[0] if len(parts) == 1 else e.Or(BOOL, tuple(parts))
         return self.in_items(node, self.bind(node.this), self.all_of(node.expressions))
 
     def in_items(self, node: Any, arg: e.Expr, items: list[e.Expr]) -> e.Expr:
-        """One InList when a common type exists, as PostgreSQL makes one ScalarArrayOpExpr; else comparisons joined by OR."""
+        """One InList when a common type exists, as PostgreSQL makes one ScalarArrayOpExpr; else comparisons
+        joined by OR."""
         if not items:
             return e.Const(BOOL, False)
         if len(items) == 1:
@@ -450,9 +484,17 @@ class ExprBinder:
         if len({t.info.category for t in known}) > 1:
             parts = tuple(self.operate("=", [arg, item], node) for item in items)
             return e.Or(BOOL, parts)
-        item_type = self.coercion.common_type([x.type for x in items] if any(
-            x.type.kind is not Kind.UNKNOWN for x in items) else [arg.type], "IN", self.position(node))
-        ready = [self.coercion.to(x, item_type, "explicit" if x.type.kind is Kind.UNKNOWN else "implicit", self.position(node)) for x in items]
+        item_type = self.coercion.common_type(
+            [x.type for x in items] if any(x.type.kind is not Kind.UNKNOWN for x in items) else [arg.type],
+            "IN",
+            self.position(node),
+        )
+        ready = [
+            self.coercion.to(
+                x, item_type, "explicit" if x.type.kind is Kind.UNKNOWN else "implicit", self.position(node)
+            )
+            for x in items
+        ]
         call = self.operate("=", [arg, ready[0]], node)
         if not isinstance(call, e.Call):
             return call
@@ -462,7 +504,7 @@ class ExprBinder:
         final = [self.coercion.cast(x, plain, False) if x.type.kind is not plain.kind else x for x in ready]
         return e.InList(BOOL, side, tuple(final))
 
-    # -- patterns --------------------------------------------------------------------------------------------------------
+    # -- patterns ----------------------------------------------------------------------------------
 
     def like(self, node: Any, escape: e.Expr | None = None) -> e.Expr:
         symbol = "~~*" if isinstance(node, exp.ILike) else "~~"
@@ -496,7 +538,7 @@ class ExprBinder:
         found = e.Call(BOOL, "similar_to", (*args, escape) if escape is not None else tuple(args))
         return e.Not(BOOL, found) if node.args.get("negate") else found
 
-    # -- subqueries ------------------------------------------------------------------------------------------------------
+    # -- subqueries --------------------------------------------------------------------------------
 
     def in_subquery(self, node: Any, left: list[Any], query: Any, *, negated: bool) -> e.Expr:
         plan, _ = self.subquery(query, self.scope)
@@ -506,7 +548,9 @@ class ExprBinder:
         args: list[e.Expr] = []
         casts: list[e.Expr] = []
         for i, (item, column) in enumerate(zip(left, plan.columns, strict=True)):
-            call = self.operate("=", [self.bind(item), e.Column(column.type, i, column.name)], exp.EQ(this=item, expression=exp.Null()))
+            call = self.operate(
+                "=", [self.bind(item), e.Column(column.type, i, column.name)], exp.EQ(this=item, expression=exp.Null())
+            )
             if not isinstance(call, e.Call):
                 raise self.refuse("IN of this type", node)
             args.append(call.args[0])
@@ -523,7 +567,7 @@ class ExprBinder:
             raise errors.SqlSyntaxError("subquery must return only one column", position=self.position(node))
         return e.ScalarSubquery(plan.columns[0].type, plan)
 
-    # -- conditional forms -----------------------------------------------------------------------------------------------
+    # -- conditional forms -------------------------------------------------------------------------
 
     def case(self, node: Any) -> e.Expr:
         subject = node.args.get("this")
@@ -534,7 +578,11 @@ class ExprBinder:
             if operand is None:
                 bound = self.coercion.boolean(self.bind(branch.this), "CASE/WHEN", self.position(branch.this))
             else:
-                bound = self.operate("=", [self.coercion.settle(operand), self.bind(branch.this)], exp.EQ(this=subject, expression=branch.this))
+                bound = self.operate(
+                    "=",
+                    [self.coercion.settle(operand), self.bind(branch.this)],
+                    exp.EQ(this=subject, expression=branch.this),
+                )
             conditions.append(bound)
         otherwise = node.args.get("default")
         results = [self.bind(b.args["true"]) for b in branches]
@@ -545,7 +593,9 @@ class ExprBinder:
         return e.Case(unified[0].type, tuple(zip(conditions, unified[1:], strict=True)), unified[0])
 
     def coalesce(self, node: Any) -> e.Expr:
-        args = self.coercion.unify(self.all_of(node.expressions), "COALESCE", [self.position(n) for n in node.expressions])
+        args = self.coercion.unify(
+            self.all_of(node.expressions), "COALESCE", [self.position(n) for n in node.expressions]
+        )
         return e.Coalesce(args[0].type, tuple(args)) if len(args) > 1 else args[0]
 
     def nullif(self, node: Any) -> e.Expr:
@@ -559,10 +609,12 @@ class ExprBinder:
         return e.Case(value.type, ((equal, e.Const(value.type, None)),), value)
 
     def extreme(self, node: Any, name: str) -> e.Expr:
-        args = self.coercion.unify(self.all_of(node.expressions), name.upper(), [self.position(n) for n in node.expressions])
+        args = self.coercion.unify(
+            self.all_of(node.expressions), name.upper(), [self.position(n) for n in node.expressions]
+        )
         return e.Call(args[0].type, name, tuple(args)) if len(args) > 1 else args[0]
 
-    # -- casts and typed literals ----------------------------------------------------------------------------------------
+    # -- casts and typed literals ------------------------------------------------------------------
 
     def cast(self, node: Any) -> e.Expr:
         if node.args.get("format") is not None or node.args.get("default") is not None:
@@ -570,9 +622,14 @@ class ExprBinder:
         target = sql_type(node.to, self.context.source, self.position(node))
         arg = self.bind(node.this)
         position = self.position(node.this)
-        if target.kind in (Kind.REGCLASS, Kind.REGTYPE) and isinstance(arg, e.Const) and isinstance(arg.value, str):
+        if target.kind in REG_KINDS and isinstance(arg, e.Const) and isinstance(arg.value, str):
             return self._registered(arg.value, target, position)
-        if target.kind in OID_KINDS and arg.type.kind is Kind.UNKNOWN and isinstance(arg, e.Const) and arg.value is not None:
+        if (
+            target.kind in OID_KINDS
+            and arg.type.kind is Kind.UNKNOWN
+            and isinstance(arg, e.Const)
+            and arg.value is not None
+        ):
             text = str(arg.value)
             if text.isdecimal():
                 return e.Const(target, int(text))
@@ -582,12 +639,13 @@ class ExprBinder:
         """'name'::regclass and 'name'::regtype: looked up when bound."""
         if text.isdecimal():
             return e.Const(target, int(text))
-        from filestore.query.utility import split_name
-
         from filestore.query.names import resolve_type
+        from filestore.query.utility import split_name
 
         if target.kind is Kind.REGTYPE:
             return e.Const(target, resolve_type(text.strip().lower(), (), position).oid)
+        if target.kind is not Kind.REGCLASS:
+            return e.Cast(target, e.Const(TEXT, text), True)
         schema, name = split_name(text)
         oid = self.context.catalog.relation_oid(schema, name)
         if oid is None:
@@ -615,7 +673,7 @@ class ExprBinder:
             arg = self.coercion.cast(arg, TIMESTAMPTZ, False)
         return self.call_named("timezone", [zone, arg], node)
 
-    # -- calls -----------------------------------------------------------------------------------------------------------
+    # -- calls -------------------------------------------------------------------------------------
 
     def call(self, node: Any) -> e.Expr:
         """A function written name(arguments)."""
@@ -628,7 +686,8 @@ class ExprBinder:
         return self.call_named(name, self.all_of(node.expressions), node)
 
     def call_named(self, name: str, args: list[e.Expr], node: Any) -> e.Expr:
-        """The overload for the arguments' types. Errors: 42883, 42725, 0A000 for PostgreSQL's functions that are not built."""
+        """The overload for the arguments' types. Errors: 42883, 42725, 0A000 for PostgreSQL's functions that
+        are not built."""
         types = tuple(a.type for a in args)
         table = f.CALLS.get(name)
         found = select(table, types) if table is not None else None
@@ -681,7 +740,8 @@ class ExprBinder:
         name = name_of(call.this) if isinstance(call, exp.Anonymous) else ""
         if name not in f.AGGREGATE_NAMES:
             raise errors.WrongObjectType(
-                f"FILTER specified, but {name or 'expression'} is not an aggregate function", position=self.position(node)
+                f"FILTER specified, but {name or 'expression'} is not an aggregate function",
+                position=self.position(node),
             )
         return self.aggregate(call, name, node.expression.this)
 
@@ -748,7 +808,7 @@ class ExprBinder:
             position=self.position(node),
         )
 
-    # -- functions with a syntax of their own -------------------------------------------------------------------------------
+    # -- functions with a syntax of their own ------------------------------------------------------
 
     def extract(self, node: Any) -> e.Expr:
         part = node.this
@@ -795,8 +855,9 @@ class ExprBinder:
 
     def session_name(self, node: Any) -> e.Expr:
         names: dict[type, str] = {
-            exp.CurrentUser: "current_user", exp.SessionUser: "session_user", exp.CurrentSchema: "current_schema",
-            exp.CurrentCatalog: "current_database", exp.CurrentRole: "current_user",
+            exp.CurrentUser: "current_user", exp.SessionUser: "session_user",
+            exp.CurrentSchema: "current_schema", exp.CurrentCatalog: "current_database",
+            exp.CurrentRole: "current_user",
         }  # fmt: skip
         return e.Call(NAME, names[type(node)], ())
 
@@ -826,16 +887,19 @@ class ExprBinder:
         "row": row,
     }
     METHODS: ClassVar[dict[type, Callable[[ExprBinder, Any], e.Expr]]] = {
-        exp.Literal: literal, exp.Null: null, exp.Boolean: boolean, exp.Parameter: parameter, exp.Placeholder: placeholder,
-        exp.Column: column, exp.Paren: paren, exp.Tuple: row, exp.And: connected, exp.Or: connected, exp.Not: negation,
-        exp.Is: is_test, exp.Neg: unary, exp.BitwiseNot: unary, exp.NullSafeEQ: distinct_from, exp.NullSafeNEQ: distinct_from,
-        exp.Between: between, exp.In: membership, exp.Like: like, exp.ILike: like, exp.Escape: escaped, exp.SimilarTo: similar,
-        exp.Exists: exists, exp.Subquery: scalar_subquery, exp.Select: scalar_subquery, exp.Case: case, exp.Cast: cast,
-        exp.Interval: interval, exp.AtTimeZone: at_time_zone, exp.Anonymous: call, exp.Dot: qualified_call, exp.Filter: filtered,
-        exp.Extract: extract, exp.Substring: substring, exp.Trim: trim, exp.StrPosition: find_position, exp.CurrentDate: moment,
-        exp.CurrentTimestamp: moment, exp.Localtimestamp: moment, exp.Localtime: moment, exp.CurrentUser: session_name,
-        exp.SessionUser: session_name, exp.CurrentSchema: session_name, exp.CurrentCatalog: session_name,
-        exp.CurrentRole: session_name, exp.Collate: collated, exp.Operator: operator_call,
+        exp.Literal: literal, exp.Concat: joined_literals, exp.Null: null, exp.Boolean: boolean,
+        exp.Parameter: parameter, exp.Placeholder: placeholder, exp.Column: column, exp.Paren: paren,
+        exp.Tuple: row, exp.And: connected, exp.Or: connected, exp.Not: negation, exp.Is: is_test,
+        exp.Neg: unary, exp.BitwiseNot: unary, exp.NullSafeEQ: distinct_from, exp.NullSafeNEQ: distinct_from,
+        exp.Between: between, exp.In: membership, exp.Like: like, exp.ILike: like, exp.Escape: escaped,
+        exp.SimilarTo: similar, exp.Exists: exists, exp.Subquery: scalar_subquery,
+        exp.Select: scalar_subquery, exp.Case: case, exp.Cast: cast, exp.Interval: interval,
+        exp.AtTimeZone: at_time_zone, exp.Anonymous: call, exp.Dot: qualified_call, exp.Filter: filtered,
+        exp.Extract: extract, exp.Substring: substring, exp.Trim: trim, exp.StrPosition: find_position,
+        exp.CurrentDate: moment, exp.CurrentTimestamp: moment, exp.Localtimestamp: moment,
+        exp.Localtime: moment, exp.CurrentUser: session_name, exp.SessionUser: session_name,
+        exp.CurrentSchema: session_name, exp.CurrentCatalog: session_name, exp.CurrentRole: session_name,
+        exp.Collate: collated, exp.Operator: operator_call,
     }  # fmt: skip
 
 
@@ -885,13 +949,17 @@ def like_pattern(pattern: e.Expr, escape: e.Expr, position: int | None) -> e.Exp
     """LIKE ... ESCAPE: the pattern rewritten to backslash escapes; only for constants."""
     if not isinstance(pattern, e.Const) or not isinstance(escape, e.Const):
         raise errors.FeatureNotSupported(
-            "ESCAPE with a pattern that is not a literal is not supported", hint="Write the pattern as a literal.", position=position
+            "ESCAPE with a pattern that is not a literal is not supported",
+            hint="Write the pattern as a literal.",
+            position=position,
         )
     if pattern.value is None or escape.value is None:
         return e.Const(TEXT, None)
     mark = str(escape.value)
     if len(mark) > 1:
-        raise errors.InvalidEscape("invalid escape string", hint="Escape string must be empty or one character.", position=position)
+        raise errors.InvalidEscape(
+            "invalid escape string", hint="Escape string must be empty or one character.", position=position
+        )
     text = str(pattern.value)
     if mark == "\\":
         return pattern
@@ -915,7 +983,9 @@ def cast_columns(plan: Plan, exprs: Sequence[e.Expr]) -> Plan:
 
     if all(isinstance(x, e.Column) for x in exprs):
         return plan
-    columns = tuple(OutputColumn(c.name, x.type, c.table_oid, c.attnum) for c, x in zip(plan.columns, exprs, strict=True))
+    columns = tuple(
+        OutputColumn(c.name, x.type, c.table_oid, c.attnum) for c, x in zip(plan.columns, exprs, strict=True)
+    )
     return Project(columns, plan, tuple(exprs))
 
 

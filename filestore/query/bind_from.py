@@ -105,7 +105,7 @@ class _From:
         right = self.factor(join.this, right_scope, offset + len(left.columns))
         return self._joined(join, left, right, scope, right_scope, offset)
 
-    # -- factors -----------------------------------------------------------------------------------------------------------
+    # -- factors -----------------------------------------------------------------------------------
 
     def factor(self, node: Any, scope: Scope, offset: int) -> Plan:
         if isinstance(node, exp.Lateral):
@@ -120,7 +120,9 @@ class _From:
             if isinstance(node.this, exp.Anonymous | exp.Func):
                 return self._function(node, scope, offset)
             return self._table(node, scope, offset)
-        raise errors.FeatureNotSupported(f"{type(node).__name__} in FROM is not supported", position=self.position(node))
+        raise errors.FeatureNotSupported(
+            f"{type(node).__name__} in FROM is not supported", position=self.position(node)
+        )
 
     def _parenthesised(self, node: Any, scope: Scope, offset: int) -> Plan:
         inner = Scope(scope.outer)
@@ -129,7 +131,9 @@ class _From:
         if alias is None:
             self._merge(inner, scope)
             return plan
-        columns = [ScopeColumn(names[i] if i < len(names) else c.name, c.expr, c.output) for i, c in enumerate(inner.visible)]
+        columns = [
+            ScopeColumn(names[i] if i < len(names) else c.name, c.expr, c.output) for i, c in enumerate(inner.visible)
+        ]
         scope.add(Relation(alias, columns, aliased=True))
         return plan
 
@@ -137,7 +141,9 @@ class _From:
         alias = node.args.get("alias")
         if alias is None:
             return None, []
-        names = [name_of(c) if isinstance(c, exp.Identifier) else name_of(c.this) for c in alias.args.get("columns") or []]
+        names = [
+            name_of(c) if isinstance(c, exp.Identifier) else name_of(c.this) for c in alias.args.get("columns") or []
+        ]
         return (name_of(alias.this) if alias.this is not None else None), names
 
     def _derived(self, node: Any, query: Any, scope: Scope, offset: int) -> Plan:
@@ -158,7 +164,8 @@ class _From:
     def _check_names(self, alias: str, names: list[str], available: int, node: Any) -> None:
         if len(names) > available:
             raise errors.InvalidColumnReference(
-                f'table "{alias}" has {available} columns available but {len(names)} columns specified', position=self.position(node)
+                f'table "{alias}" has {available} columns available but {len(names)} columns specified',
+                position=self.position(node),
             )
 
     def _table(self, node: Any, scope: Scope, offset: int) -> Plan:
@@ -171,6 +178,7 @@ class _From:
         self._check_names(alias or name, names, len(plan.columns), node)
         relation.table = table
         relation.aliased = alias is not None
+        relation.oid = self._oid(plan, table)
         if alias is None and table is not None:
             relation.schema = table.schema
         elif alias is None and isinstance(plan, p.VirtualScan):
@@ -178,10 +186,19 @@ class _From:
         scope.add(relation)
         return plan
 
+    def _oid(self, plan: Plan, table: TableDef | None) -> int:
+        if table is not None:
+            return table.oid
+        if isinstance(plan, p.VirtualScan):
+            return self.context.catalog.relation_oid(plan.schema, plan.name) or 0
+        return 0
+
     def _refuse(self, node: Any) -> None:
         for key, value in node.args.items():
             if value and key not in ("this", "db", "alias", "only", "joins", "catalog"):
-                what = {"sample": "TABLESAMPLE", "ordinality": "WITH ORDINALITY", "version": "FOR SYSTEM_TIME"}.get(key, key.upper())
+                what = {"sample": "TABLESAMPLE", "ordinality": "WITH ORDINALITY", "version": "FOR SYSTEM_TIME"}.get(
+                    key, key.upper()
+                )
                 raise errors.FeatureNotSupported(f"{what} is not supported", position=self.position(node))
         if node.args.get("catalog"):
             raise errors.FeatureNotSupported(
@@ -215,7 +232,9 @@ class _From:
         name = name_of(call.this) if isinstance(call, exp.Anonymous) else call.sql_name().lower()
         if name != "generate_series":
             raise errors.FeatureNotSupported(
-                f"function {name}() in FROM is not supported", hint="generate_series() is.", position=self.position(node)
+                f"function {name}() in FROM is not supported",
+                hint="generate_series() is.",
+                position=self.position(node),
             )
         binder = ExprBinder(self.context, Scope(None), "function arguments", self._no_subquery)
         args = binder.all_of(call.expressions)
@@ -236,9 +255,11 @@ class _From:
         return plan
 
     def _no_subquery(self, node: Any, _outer: Scope) -> tuple[Plan, Scope]:
-        raise errors.FeatureNotSupported("a subquery in a function in FROM is not supported", position=self.position(node))
+        raise errors.FeatureNotSupported(
+            "a subquery in a function in FROM is not supported", position=self.position(node)
+        )
 
-    # -- joins -------------------------------------------------------------------------------------------------------------
+    # -- joins -------------------------------------------------------------------------------------
 
     def _joined(self, join: Any, left: Plan, right: Plan, scope: Scope, right_scope: Scope, offset: int) -> Plan:
         kind = self._kind(join)
@@ -296,7 +317,11 @@ class _From:
             output = source.output if expr is source.expr else OutputColumn(name, expr.type)
             merged.append(ScopeColumn(name, expr, output))
         used = set(names)
-        visible = [*merged, *(c for c in scope.visible if c.name not in used), *(c for c in right_scope.visible if c.name not in used)]
+        visible = [
+            *merged,
+            *(c for c in scope.visible if c.name not in used),
+            *(c for c in right_scope.visible if c.name not in used),
+        ]
         self._merge(right_scope, scope)
         scope.visible[:] = visible
         columns = left.columns + right.columns
@@ -318,14 +343,18 @@ def _shifted(condition: e.Expr, offset: int) -> e.Expr:
     """The condition over the join's own row instead of the whole FROM row."""
     if offset == 0:
         return condition
-    return e.transform(condition, lambda x: e.Column(x.type, x.index - offset, x.name) if isinstance(x, e.Column) else x)
+    return e.transform(
+        condition, lambda x: e.Column(x.type, x.index - offset, x.name) if isinstance(x, e.Column) else x
+    )
 
 
 def _cross(left: Plan, right: Plan) -> Plan:
     return p.Join(left.columns + right.columns, JoinKind.CROSS, left, right, (), ())
 
 
-def _join(kind: JoinKind, left: Plan, right: Plan, columns: tuple[OutputColumn, ...], condition: e.Expr, width: int) -> Plan:
+def _join(
+    kind: JoinKind, left: Plan, right: Plan, columns: tuple[OutputColumn, ...], condition: e.Expr, width: int
+) -> Plan:
     """A join whose equalities between the sides are keys, the rest residual."""
     from filestore.query.rules.extract_join_keys import split_condition
 

@@ -15,18 +15,21 @@ UNNAMED: Final = "?column?"
 
 # A cast is named after the type's internal name.
 _INTERNAL: Final = {
-    Kind.BOOL: "bool", Kind.INT2: "int2", Kind.INT4: "int4", Kind.INT8: "int8", Kind.FLOAT4: "float4", Kind.FLOAT8: "float8",
-    Kind.NUMERIC: "numeric", Kind.TEXT: "text", Kind.VARCHAR: "varchar", Kind.BPCHAR: "bpchar", Kind.CHAR: "char", Kind.NAME: "name",
-    Kind.BYTEA: "bytea", Kind.DATE: "date", Kind.TIME: "time", Kind.TIMESTAMP: "timestamp", Kind.TIMESTAMPTZ: "timestamptz",
-    Kind.INTERVAL: "interval", Kind.UUID: "uuid", Kind.OID: "oid", Kind.REGCLASS: "regclass", Kind.REGTYPE: "regtype",
-    Kind.REGPROC: "regproc", Kind.REGNAMESPACE: "regnamespace", Kind.REGROLE: "regrole",
+    Kind.BOOL: "bool", Kind.INT2: "int2", Kind.INT4: "int4", Kind.INT8: "int8", Kind.FLOAT4: "float4",
+    Kind.FLOAT8: "float8", Kind.NUMERIC: "numeric", Kind.TEXT: "text", Kind.VARCHAR: "varchar",
+    Kind.BPCHAR: "bpchar", Kind.CHAR: "char", Kind.NAME: "name", Kind.BYTEA: "bytea", Kind.DATE: "date",
+    Kind.TIME: "time", Kind.TIMESTAMP: "timestamp", Kind.TIMESTAMPTZ: "timestamptz",
+    Kind.INTERVAL: "interval", Kind.UUID: "uuid", Kind.OID: "oid", Kind.REGCLASS: "regclass",
+    Kind.REGTYPE: "regtype", Kind.REGPROC: "regproc", Kind.REGNAMESPACE: "regnamespace",
+    Kind.REGROLE: "regrole",
 }  # fmt: skip
 _FIXED: Final[dict[type, str]] = {
-    exp.Extract: "extract", exp.Substring: "substring", exp.StrPosition: "position", exp.CurrentDate: "current_date",
-    exp.CurrentTimestamp: "current_timestamp", exp.Localtimestamp: "localtimestamp", exp.Localtime: "localtime",
-    exp.CurrentUser: "current_user", exp.SessionUser: "session_user", exp.CurrentSchema: "current_schema",
-    exp.CurrentCatalog: "current_catalog", exp.CurrentRole: "current_role", exp.Exists: "exists", exp.Array: "array",
-    exp.Overlay: "overlay", exp.AtTimeZone: "timezone", exp.Interval: "interval",
+    exp.Extract: "extract", exp.Substring: "substring", exp.StrPosition: "position",
+    exp.CurrentDate: "current_date", exp.CurrentTimestamp: "current_timestamp",
+    exp.Localtimestamp: "localtimestamp", exp.Localtime: "localtime", exp.CurrentUser: "current_user",
+    exp.SessionUser: "session_user", exp.CurrentSchema: "current_schema",
+    exp.CurrentCatalog: "current_catalog", exp.CurrentRole: "current_role", exp.Exists: "exists",
+    exp.Array: "array", exp.Overlay: "overlay", exp.AtTimeZone: "timezone", exp.Interval: "interval",
 }  # fmt: skip
 
 
@@ -42,7 +45,9 @@ def _figure(node: Any) -> tuple[str | None, int]:
     if isinstance(node, exp.Column):
         return name_of(node.this), 2
     if isinstance(node, exp.Dot):
-        return (name_of(node.expression) if isinstance(node.expression, exp.Identifier) else _figure(node.expression)[0]), 2
+        return (
+            name_of(node.expression) if isinstance(node.expression, exp.Identifier) else _figure(node.expression)[0]
+        ), 2
     if isinstance(node, exp.Anonymous):
         return name_of(node.this), 2
     if isinstance(node, exp.Filter | exp.Collate | exp.Bracket):

@@ -1,13 +1,14 @@
 """Binds queries: SELECT with its clauses, VALUES, set operations, WITH.
 
-The plan of a SELECT is, from the bottom: FROM, Filter (WHERE), Aggregate, Filter (HAVING), Project (the select list and hidden sort
-columns), Distinct, Sort, Project (hidden columns cut), Limit. `bind_from.py` makes FROM; `bind_expr.py` the expressions.
+The plan of a SELECT is, from the bottom: FROM, Filter (WHERE), Aggregate, Filter (HAVING), Project (the
+select list and hidden sort columns), Distinct, Sort, Project (hidden columns cut), Limit. `bind_from.py`
+makes FROM; `bind_expr.py` the expressions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlglot import exp
@@ -20,17 +21,20 @@ from filestore.query.bind_from import bind_from
 from filestore.query.bind_names import output_name
 from filestore.query.coerce import can_coerce
 from filestore.query.plan import OutputColumn, Plan
-from filestore.query.scope import Relation, Scope
+from filestore.query.rules.decorrelate import map_outers
+from filestore.query.scope import Outer, Relation, Scope
 from filestore.types import INT8, TEXT, UNKNOWN, Kind, SqlType
 
 _SELECT_ARGS: Final = frozenset(
     {"expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset", "distinct", "with_"}
 )
 _CLAUSES: Final = {
-    "windows": "WINDOW", "into": "SELECT INTO", "locks": "SELECT FOR UPDATE", "laterals": "LATERAL VIEW", "qualify": "QUALIFY",
-    "sample": "TABLESAMPLE", "pivots": "PIVOT", "hint": "hints", "kind": "SELECT AS", "match": "MATCH_RECOGNIZE", "connect": "CONNECT BY",
-    "cluster": "CLUSTER BY", "distribute": "DISTRIBUTE BY", "sort": "SORT BY", "prewhere": "PREWHERE", "format": "FORMAT",
-    "settings": "SETTINGS", "options": "OPTION", "operation_modifiers": "this modifier", "exclude": "EXCLUDE", "for_": "FOR",
+    "windows": "WINDOW", "into": "SELECT INTO", "locks": "SELECT FOR UPDATE", "laterals": "LATERAL VIEW",
+    "qualify": "QUALIFY", "sample": "TABLESAMPLE", "pivots": "PIVOT", "hint": "hints", "kind": "SELECT AS",
+    "match": "MATCH_RECOGNIZE", "connect": "CONNECT BY", "cluster": "CLUSTER BY",
+    "distribute": "DISTRIBUTE BY", "sort": "SORT BY", "prewhere": "PREWHERE", "format": "FORMAT",
+    "settings": "SETTINGS", "options": "OPTION", "operation_modifiers": "this modifier", "exclude": "EXCLUDE",
+    "for_": "FOR",
 }  # fmt: skip
 
 
@@ -86,10 +90,12 @@ def _bind_body(context: Context, node: Any, outer: Scope | None, *, settle: bool
     if isinstance(node, exp.Table):
         select = exp.Select(expressions=[exp.Star()], from_=exp.From(this=node))
         return _Select(context, outer).bind(select, settle=settle)
-    raise errors.FeatureNotSupported(f"{type(node).__name__} is not supported as a query", position=position(context, node))
+    raise errors.FeatureNotSupported(
+        f"{type(node).__name__} is not supported as a query", position=position(context, node)
+    )
 
 
-# --- WITH -------------------------------------------------------------------------------------------------------------------------
+# --- WITH -----------------------------------------------------------------------------------------
 
 
 def _bind_with(context: Context, node: Any, with_: Any, outer: Scope | None, *, settle: bool) -> tuple[Plan, Scope]:
@@ -120,7 +126,8 @@ def _bind_with(context: Context, node: Any, with_: Any, outer: Scope | None, *, 
             context.cte_count += 1
             unique = name if context.cte_count == 1 else f"{name}_{context.cte_count}"
             columns = tuple(
-                OutputColumn(names[i] if i < len(names) else c.name, c.type, c.table_oid, c.attnum) for i, c in enumerate(plan.columns)
+                OutputColumn(names[i] if i < len(names) else c.name, c.type, c.table_oid, c.attnum)
+                for i, c in enumerate(plan.columns)
             )
             plans.append((unique, plan))
             frame[name] = (unique, columns, names)
@@ -137,7 +144,7 @@ def _uncorrelated(scope: Scope) -> None:
         )
 
 
-# --- VALUES -----------------------------------------------------------------------------------------------------------------------
+# --- VALUES ---------------------------------------------------------------------------------------
 
 
 def _bind_values(context: Context, node: Any, outer: Scope | None) -> tuple[Plan, Scope]:
@@ -161,7 +168,7 @@ def _row_nodes(row: Any) -> list[Any]:
     return list(row.expressions) if isinstance(row, exp.Tuple) else [row.this if isinstance(row, exp.Paren) else row]
 
 
-# --- set operations ---------------------------------------------------------------------------------------------------------------
+# --- set operations -------------------------------------------------------------------------------
 
 
 _SET_KINDS: Final = {exp.Union: p.SetKind.UNION, exp.Intersect: p.SetKind.INTERSECT, exp.Except: p.SetKind.EXCEPT}
@@ -191,13 +198,19 @@ def _bind_set(context: Context, node: Any, outer: Scope | None, *, settle: bool)
 
 
 def cast_output(context: Context, plan: Plan, types: Sequence[SqlType]) -> Plan:
-    """`plan` with its columns cast; a Project's or Values' own expressions are cast, so that literals become constants at once."""
+    """`plan` with its columns cast; a Project's or Values' own expressions are cast, so that literals become
+    constants at once."""
     if all(c.type == t for c, t in zip(plan.columns, types, strict=True)):
         return plan
     columns = tuple(OutputColumn(c.name, t, c.table_oid, c.attnum) for c, t in zip(plan.columns, types, strict=True))
     if isinstance(plan, p.Project):
-        return p.Project(columns, plan.input, tuple(_cast_to(context, x, t) for x, t in zip(plan.exprs, types, strict=True)))
-    exprs = tuple(_cast_to(context, e.Column(c.type, i, c.name), t) for i, (c, t) in enumerate(zip(plan.columns, types, strict=True)))
+        return p.Project(
+            columns, plan.input, tuple(_cast_to(context, x, t) for x, t in zip(plan.exprs, types, strict=True))
+        )
+    exprs = tuple(
+        _cast_to(context, e.Column(c.type, i, c.name), t)
+        for i, (c, t) in enumerate(zip(plan.columns, types, strict=True))
+    )
     return p.Project(columns, plan, exprs)
 
 
@@ -207,7 +220,7 @@ def _cast_to(context: Context, expr: e.Expr, target: SqlType) -> e.Expr:
     return context.coercion.to(expr, target)
 
 
-# --- ORDER BY and LIMIT over finished outputs ---------------------------------------------------------------------------------------
+# --- ORDER BY and LIMIT over finished outputs -----------------------------------------------------
 
 
 def _order_outputs(context: Context, node: Any, plan: Plan, scope: Scope) -> Plan:
@@ -219,7 +232,11 @@ def _order_outputs(context: Context, node: Any, plan: Plan, scope: Scope) -> Pla
             index = _ordinal(context, item.this, len(plan.columns), "ORDER BY")
             if index is None:
                 names = [c.name for c in plan.columns]
-                if not isinstance(item.this, exp.Column) or item.this.args.get("table") or name_of(item.this.this) not in names:
+                if (
+                    not isinstance(item.this, exp.Column)
+                    or item.this.args.get("table")
+                    or name_of(item.this.this) not in names
+                ):
                     raise errors.FeatureNotSupported(
                         "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",
                         hint="Only result column names can be used, not expressions or functions.",
@@ -239,7 +256,9 @@ def _ordinal(context: Context, node: Any, count: int, clause: str) -> int | None
         raise errors.SqlSyntaxError(f"non-integer constant in {clause}", position=position(context, node))
     index = int(node.this) - 1
     if not 0 <= index < count:
-        raise errors.InvalidColumnReference(f"{clause} position {node.this} is not in select list", position=position(context, node))
+        raise errors.InvalidColumnReference(
+            f"{clause} position {node.this} is not in select list", position=position(context, node)
+        )
     return index
 
 
@@ -255,7 +274,9 @@ def _limited(context: Context, node: Any, plan: Plan, scope: Scope) -> Plan:
     if isinstance(limit, exp.Fetch):
         options = limit.args.get("limit_options")
         if options is not None and (options.args.get("with_ties") or options.args.get("percent")):
-            raise errors.FeatureNotSupported("FETCH FIRST ... WITH TIES is not supported", position=position(context, limit))
+            raise errors.FeatureNotSupported(
+                "FETCH FIRST ... WITH TIES is not supported", position=position(context, limit)
+            )
         count = limit.args.get("count") or exp.Literal.number(1)
     elif limit is not None:
         count = limit.expression
@@ -275,7 +296,8 @@ def _limited(context: Context, node: Any, plan: Plan, scope: Scope) -> Plan:
             ) from None
         if not can_coerce(expr.type, INT8, "assignment"):
             raise errors.DatatypeMismatch(
-                f"argument of {clause} must be type bigint, not type {expr.type.name}", position=position(context, value)
+                f"argument of {clause} must be type bigint, not type {expr.type.name}",
+                position=position(context, value),
             )
         return context.coercion.to(expr, INT8, "assignment", position(context, value))
 
@@ -286,21 +308,23 @@ def _limited(context: Context, node: Any, plan: Plan, scope: Scope) -> Plan:
 
 def _subquery_binder(context: Context) -> Any:
     def bind(node: Any, outer: Scope) -> tuple[Plan, Scope]:
-        inner = node.this if isinstance(node, exp.Subquery) and not any(
-            node.args.get(k) for k in ("order", "limit", "offset", "with_")) else node
+        inner = (
+            node.this
+            if isinstance(node, exp.Subquery)
+            and not any(node.args.get(k) for k in ("order", "limit", "offset", "with_"))
+            else node
+        )
         plan, scope = bind_query(context, inner, outer)
         if scope.correlated:
-            raise errors.FeatureNotSupported(
-                "correlated subqueries are not supported in this place",
-                hint="Write the query as a join.",
-                position=position(context, node),
-            )
+            context.correlated = True
+            # What it read from further out than the query around it, that query reads too.
+            outer.correlated.extend(replace(o, level=o.level - 1) for o in scope.correlated if o.level > 1)
         return plan, scope
 
     return bind
 
 
-# --- SELECT -----------------------------------------------------------------------------------------------------------------------
+# --- SELECT ---------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -344,17 +368,17 @@ class _Select:
             if condition is not None:
                 plan = p.Filter(plan.columns, plan, condition)
         outputs = [i.output for i in items] + [OutputColumn("", x.type) for x in hidden]
-        columns = tuple(OutputColumn(o.name, x.type, o.table_oid, o.attnum) for o, x in zip(outputs, exprs, strict=True))
+        columns = tuple(
+            OutputColumn(o.name, x.type, o.table_oid, o.attnum) for o, x in zip(outputs, exprs, strict=True)
+        )
         plan = p.Project(columns, plan, tuple(exprs))
         plan = self._finish(plan, len(items), sort, on, distinct)
         return _limited(self.context, node, plan, self.scope), self.scope
 
     def _where(self, plan: Plan, node: Any) -> Plan:
-        from filestore.query.bind_subquery import apply_where
+        return p.Filter(plan.columns, plan, self.binder("WHERE").condition(node))
 
-        return apply_where(self.context, self.scope, plan, node, self.subquery)
-
-    # -- select list -----------------------------------------------------------------------------------------------------
+    # -- select list -------------------------------------------------------------------------------
 
     def _items(self, node: Any, *, settle: bool) -> list[_Item]:
         binder = self.binder("SELECT", aggregates=True)
@@ -383,9 +407,13 @@ class _Select:
     def _star(self, item: Any) -> list[_Item] | None:
         if isinstance(item, exp.Star):
             if any(item.args.get(k) for k in ("except_", "replace", "rename", "except")):
-                raise errors.FeatureNotSupported("* with modifiers is not supported", position=position(self.context, item))
+                raise errors.FeatureNotSupported(
+                    "* with modifiers is not supported", position=position(self.context, item)
+                )
             if not self.scope.relations:
-                raise errors.SqlSyntaxError("SELECT * with no tables specified is not valid", position=position(self.context, item))
+                raise errors.SqlSyntaxError(
+                    "SELECT * with no tables specified is not valid", position=position(self.context, item)
+                )
             found = self.scope.visible
         elif isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
             schema = item.args.get("db")
@@ -406,7 +434,7 @@ class _Select:
                 self.collected.first_read.setdefault(column.expr.index, (spot, shown))
         return [_Item(c.expr, c.output, item, alias=False) for c in found]
 
-    # -- GROUP BY, HAVING --------------------------------------------------------------------------------------------------
+    # -- GROUP BY, HAVING --------------------------------------------------------------------------
 
     def _group_keys(self, group: Any, items: list[_Item]) -> list[e.Expr] | None:
         if group is None:
@@ -462,7 +490,7 @@ class _Select:
                     found.append(column.expr)
         return found
 
-    # -- ORDER BY, DISTINCT ------------------------------------------------------------------------------------------------
+    # -- ORDER BY, DISTINCT ------------------------------------------------------------------------
 
     def _sort_keys(self, order: Any, items: list[_Item], distinct: Any) -> tuple[list[p.SortKey], list[e.Expr]]:
         """Sort keys over the select list followed by the returned hidden expressions."""
@@ -479,7 +507,8 @@ class _Select:
                 index = next((i for i, x in enumerate(items) if x.expr == expr), None)
                 if index is None and plain_distinct:
                     raise errors.InvalidColumnReference(
-                        "for SELECT DISTINCT, ORDER BY expressions must appear in select list", position=position(self.context, item)
+                        "for SELECT DISTINCT, ORDER BY expressions must appear in select list",
+                        position=position(self.context, item),
                     )
                 if index is None:
                     index = len(items) + (hidden.index(expr) if expr in hidden else len(hidden))
@@ -494,7 +523,12 @@ class _Select:
 
     def _output_index(self, node: Any, items: list[_Item]) -> int | None:
         index = _ordinal(self.context, node, len(items), "ORDER BY")
-        if index is not None or not isinstance(node, exp.Column) or node.args.get("table") or isinstance(node.this, exp.Star):
+        if (
+            index is not None
+            or not isinstance(node, exp.Column)
+            or node.args.get("table")
+            or isinstance(node.this, exp.Star)
+        ):
             return index
         name = name_of(node.this)
         matches = [i for i, item in enumerate(items) if item.output.name == name]
@@ -529,10 +563,14 @@ class _Select:
         if on:
             leading = [k.expr.index for k in sort[: len(set(on))] if isinstance(k.expr, e.Column)]
             if sort and not set(leading) <= set(on):
-                raise errors.InvalidColumnReference("SELECT DISTINCT ON expressions must match initial ORDER BY expressions")
+                raise errors.InvalidColumnReference(
+                    "SELECT DISTINCT ON expressions must match initial ORDER BY expressions"
+                )
             if sort:
                 plan = p.Sort(plan.columns, plan, tuple(sort))
-            plan = p.Distinct(plan.columns, plan, tuple(e.Column(plan.columns[i].type, i, plan.columns[i].name) for i in on))
+            plan = p.Distinct(
+                plan.columns, plan, tuple(e.Column(plan.columns[i].type, i, plan.columns[i].name) for i in on)
+            )
         else:
             if distinct is not None:
                 plan = p.Distinct(plan.columns, plan)
@@ -561,7 +599,8 @@ def walk(expr: e.Expr) -> list[e.Expr]:
 
 
 class _OverGroups:
-    """Rewrites an expression over input rows and AggregateRefs into one over the output of the Aggregate node."""
+    """Rewrites an expression over input rows and AggregateRefs into one over the output of the Aggregate
+    node."""
 
     def __init__(self, keys: list[e.Expr], collected: Collected) -> None:
         self.keys = keys
@@ -576,10 +615,21 @@ class _OverGroups:
         if isinstance(expr, e.Column):
             spot, shown = self.collected.first_read.get(expr.index, (None, expr.name))
             raise errors.GroupingError(
-                f'column "{shown}" must appear in the GROUP BY clause or be used in an aggregate function', position=spot
+                f'column "{shown}" must appear in the GROUP BY clause or be used in an aggregate function',
+                position=spot,
             )
         parts = e.children(expr)
-        return e.rebuild(expr, tuple(self.apply(x) for x in parts)) if parts else expr
+        if parts:
+            expr = e.rebuild(expr, tuple(self.apply(x) for x in parts))
+        if isinstance(expr, e.ScalarSubquery | e.InSubquery | e.Exists):
+            return map_outers(expr, self._outer)
+        return expr
+
+    def _outer(self, reference: Outer, depth: int) -> e.Expr:
+        """What a subquery reads of this query's rows is read of its groups."""
+        if reference.level != depth:
+            return reference
+        return replace(reference, column=self.apply(reference.column))
 
 
 __all__ = ["UNKNOWN", "bind_query", "cast_output", "position", "refuse_others", "walk"]

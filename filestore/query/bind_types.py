@@ -14,11 +14,12 @@ from filestore.types import CHAR, SqlType
 _T = exp.DType
 _NAMES: Final = {
     _T.BOOLEAN: "boolean", _T.SMALLINT: "smallint", _T.INT: "integer", _T.BIGINT: "bigint", _T.FLOAT: "real",
-    _T.DOUBLE: "double precision", _T.DECIMAL: "numeric", _T.TEXT: "text", _T.VARCHAR: "character varying", _T.CHAR: "character",
-    _T.NCHAR: "character", _T.NVARCHAR: "character varying", _T.BPCHAR: "bpchar", _T.NAME: "name", _T.VARBINARY: "bytea",
-    _T.DATE: "date", _T.TIME: "time", _T.TIMESTAMP: "timestamp", _T.TIMESTAMPTZ: "timestamptz", _T.TIMETZ: "timetz",
-    _T.INTERVAL: "interval", _T.UUID: "uuid", _T.JSON: "json", _T.JSONB: "jsonb", _T.XML: "xml", _T.MONEY: "money", _T.INET: "inet",
-    _T.BIT: "bit", _T.SERIAL: "serial", _T.BIGSERIAL: "bigserial", _T.SMALLSERIAL: "smallserial", _T.HSTORE: "hstore",
+    _T.DOUBLE: "double precision", _T.DECIMAL: "numeric", _T.TEXT: "text", _T.VARCHAR: "character varying",
+    _T.CHAR: "character", _T.NCHAR: "character", _T.NVARCHAR: "character varying", _T.BPCHAR: "bpchar",
+    _T.NAME: "name", _T.VARBINARY: "bytea", _T.DATE: "date", _T.TIME: "time", _T.TIMESTAMP: "timestamp",
+    _T.TIMESTAMPTZ: "timestamptz", _T.TIMETZ: "timetz", _T.INTERVAL: "interval", _T.UUID: "uuid",
+    _T.JSON: "json", _T.JSONB: "jsonb", _T.XML: "xml", _T.MONEY: "money", _T.INET: "inet", _T.BIT: "bit",
+    _T.SERIAL: "serial", _T.BIGSERIAL: "bigserial", _T.SMALLSERIAL: "smallserial", _T.HSTORE: "hstore",
     _T.TINYINT: "tinyint", _T.INT128: "int128",
 }  # fmt: skip
 

@@ -1,9 +1,12 @@
-"""PostgreSQL's rules of types: which casts exist, how an overload is chosen, what type a UNION or CASE has, what a literal becomes.
+"""PostgreSQL's rules of types: which casts exist, how an overload is chosen, what type a UNION or CASE has,
+what a literal becomes.
 
-A string literal and an undeclared parameter have type `unknown` until something gives them a type; `Coercion` is that something, and
-keeps what the parameters have been given. Every conversion becomes an explicit `Cast`, except literals, which are parsed here.
+A string literal and an undeclared parameter have type `unknown` until something gives them a type; `Coercion`
+is that something, and keeps what the parameters have been given. Every conversion becomes an explicit `Cast`,
+except literals, which are parsed here.
 
-Source: PostgreSQL 15 parse_coerce.c, parse_func.c (func_select_candidate), parse_oper.c, parse_param.c; documentation chapter 10.
+Source: PostgreSQL 15 parse_coerce.c, parse_func.c (func_select_candidate), parse_oper.c, parse_param.c;
+documentation chapter 10.
 """
 
 from __future__ import annotations
@@ -53,7 +56,7 @@ IMPLICIT: Final[dict[Kind, frozenset[Kind]]] = {
 
 _NUMBERS = frozenset({K.INT2, K.INT4, K.INT8, K.FLOAT4, K.FLOAT8, K.NUMERIC})
 ASSIGNMENT: Final[dict[Kind, frozenset[Kind]]] = {
-    **{kind: _NUMBERS for kind in _NUMBERS},
+    **dict.fromkeys(_NUMBERS, _NUMBERS),
     K.TEXT: frozenset({K.CHAR}),
     K.VARCHAR: frozenset({K.CHAR}),
     K.BPCHAR: frozenset({K.CHAR}),
@@ -64,7 +67,8 @@ ASSIGNMENT: Final[dict[Kind, frozenset[Kind]]] = {
     K.INTERVAL: frozenset({K.TIME}),
     **{kind: frozenset({K.INT4, K.INT8}) for kind in OID_KINDS},
 }
-"""Further casts when a value is stored in a column (castcontext = 'a'); every type also goes to the string types."""
+"""Further casts when a value is stored in a column (castcontext = 'a'); every type also goes to the string
+types."""
 
 EXPLICIT: Final[dict[Kind, frozenset[Kind]]] = {
     K.INT4: frozenset({K.BOOL, K.CHAR}),
@@ -140,7 +144,8 @@ def _select_best(fitting: list[tuple[Overload, tuple[SqlType, ...]]], types: Seq
 def _by_category(
     fitting: list[tuple[Overload, tuple[SqlType, ...]]], types: Sequence[SqlType]
 ) -> list[tuple[Overload, tuple[SqlType, ...]]]:
-    """The candidates that take each unknown argument in the likeliest category (strings first), in its preferred type if any."""
+    """The candidates that take each unknown argument in the likeliest category (strings first), in its
+    preferred type if any."""
     for i, t in enumerate(types):
         if t.kind is not K.UNKNOWN:
             continue
@@ -155,7 +160,8 @@ def _by_category(
 
 
 def select_operator(candidates: Sequence[Overload], types: tuple[SqlType, ...]) -> Overload | str | None:
-    """As `select`, after trying an unknown side as the other side's type (PostgreSQL's shortcut for operators)."""
+    """As `select`, after trying an unknown side as the other side's type (PostgreSQL's shortcut for
+    operators)."""
     if len(types) == 2 and (types[0].kind is K.UNKNOWN) != (types[1].kind is K.UNKNOWN):
         kind = (types[1] if types[0].kind is K.UNKNOWN else types[0]).kind
         for candidate in candidates:
@@ -182,7 +188,7 @@ class Coercion:
                 self.parameters[number] = given
         self.highest = 0
 
-    # -- parameters ------------------------------------------------------------------------------------------------------
+    # -- parameters --------------------------------------------------------------------------------
 
     def parameter(self, number: int) -> e.Param:
         self.highest = max(self.highest, number)
@@ -206,10 +212,11 @@ class Coercion:
             )
         return e.Param(wanted, param.number)
 
-    # -- conversion ------------------------------------------------------------------------------------------------------
+    # -- conversion --------------------------------------------------------------------------------
 
     def to(self, expr: e.Expr, target: SqlType, context: str = "implicit", position: int | None = None) -> e.Expr:
-        """`expr` as `target`. Errors: 42846 when no such cast exists in this context, 22P02 and its kin for literals."""
+        """`expr` as `target`. Errors: 42846 when no such cast exists in this context, 22P02 and its kin for
+        literals."""
         if target is ANY or expr.type == target:
             return expr
         if expr.type.kind is K.UNKNOWN:
@@ -229,7 +236,8 @@ class Coercion:
         return e.Cast(target, expr, explicit)
 
     def cast(self, expr: e.Expr, target: SqlType, explicit: bool) -> e.Expr:
-        """A cast known to exist; number literals are converted at once where that cannot fail or lose anything."""
+        """A cast known to exist; number literals are converted at once where that cannot fail or lose
+        anything."""
         if expr.type == target:
             return expr
         if isinstance(expr, e.Const):
@@ -269,10 +277,11 @@ class Coercion:
             )
         return self.to(expr, target, "assignment", position)
 
-    # -- types of several expressions --------------------------------------------------------------------------------------
+    # -- types of several expressions --------------------------------------------------------------
 
     def common_type(self, types: Sequence[SqlType], clause: str, position: int | None = None) -> SqlType:
-        """The type of UNION, CASE, VALUES, COALESCE ... (select_common_type); errors with 42804 when the categories differ."""
+        """The type of UNION, CASE, VALUES, COALESCE ... (select_common_type); errors with 42804 when the
+        categories differ."""
         if len(set(types)) == 1 and types[0].kind is not K.UNKNOWN:
             return types[0]
         chosen: SqlType | None = None
@@ -301,9 +310,7 @@ class Coercion:
         found = []
         for x, q in zip(parts, spots, strict=True):
             if not can_coerce(x.type, target):
-                raise errors.CannotCoerce(
-                    f"{clause} could not convert type {x.type.name} to {target.name}", position=q
-                )
+                raise errors.CannotCoerce(f"{clause} could not convert type {x.type.name} to {target.name}", position=q)
             found.append(self.to(x, target, position=q))
         return found
 
@@ -313,7 +320,10 @@ class Coercion:
         spots = list(positions) or [None] * len(args)
         anything = overload.variadic or ANY in overload.takes
         context = "assignment" if anything else "implicit"
-        ready = [self.to(a, t, context, q) if a.type.kind is K.UNKNOWN else a for a, t, q in zip(args, taken, spots, strict=True)]
+        ready = [
+            self.to(a, t, context, q) if a.type.kind is K.UNKNOWN else a
+            for a, t, q in zip(args, taken, spots, strict=True)
+        ]
         if overload.swap:
             ready.reverse()
         runs = overload.run_types(len(args))
@@ -329,7 +339,8 @@ class Coercion:
 
 
 def literal(target: SqlType, text: str, explicit: bool, position: int | None) -> e.Expr:
-    """The constant a quoted literal stands for; modifiers are applied by a cast (22001 or truncation happen there)."""
+    """The constant a quoted literal stands for; modifiers are applied by a cast (22001 or truncation happen
+    there)."""
     from filestore.query.literals import parse_literal
 
     base = SqlType(target.kind)

@@ -1,7 +1,7 @@
 """Plans as text and JSON: what EXPLAIN answers, what fixtures compare.
 
-The text looks like PostgreSQL's (node, `->`, conditions below), with our nodes: a Project is shown, since it is one. With ANALYZE
-the executor gives `measured`: id(node) -> (rows, milliseconds).
+The text looks like PostgreSQL's (node, `->`, conditions below), with our nodes: a Project is shown, since it
+is one. With ANALYZE the executor gives `measured`: id(node) -> (rows, milliseconds).
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from filestore.types import Kind
 Measured = Mapping[int, tuple[int, float]]
 
 _SYMBOLS: Final = {
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%", "pow": "^", "concat": "||", "eq": "=", "ne": "<>", "lt": "<", "le": "<=",
-    "gt": ">", "ge": ">=", "like": "~~", "ilike": "~~*", "regex_match": "~", "regex_imatch": "~*", "bitand": "&", "bitor": "|",
-    "bitxor": "#", "shl": "<<", "shr": ">>", "distinct": "IS DISTINCT FROM", "not_distinct": "IS NOT DISTINCT FROM",
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "mod": "%", "pow": "^", "concat": "||", "eq": "=",
+    "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "like": "~~", "ilike": "~~*",
+    "regex_match": "~", "regex_imatch": "~*", "bitand": "&", "bitor": "|", "bitxor": "#", "shl": "<<",
+    "shr": ">>", "distinct": "IS DISTINCT FROM", "not_distinct": "IS NOT DISTINCT FROM",
     "similar_to": "SIMILAR TO",
 }  # fmt: skip
 
 
-# --- expressions ------------------------------------------------------------------------------------------------------------------
+# --- expressions ----------------------------------------------------------------------------------
 
 
 def show(expr: e.Expr, columns: Sequence[p.OutputColumn]) -> str:
@@ -106,7 +107,7 @@ def _constant(expr: e.Const) -> str:
     return f"'{format_literal(expr.type, value)}'::{expr.type.name}"
 
 
-# --- nodes ------------------------------------------------------------------------------------------------------------------------
+# --- nodes ----------------------------------------------------------------------------------------
 
 
 def describe(plan: Plan) -> tuple[str, list[tuple[str, str]]]:
@@ -145,7 +146,9 @@ def describe(plan: Plan) -> tuple[str, list[tuple[str, str]]]:
             details = [("Limit", show(limit, ()))] if limit is not None else []
             return "Limit", details + ([("Offset", show(offset, ()))] if offset is not None else [])
         case p.Distinct(keys=keys):
-            return ("Unique" if keys else "Distinct"), ([("Key", ", ".join(show(k, columns) for k in keys))] if keys else [])
+            return ("Unique" if keys else "Distinct"), (
+                [("Key", ", ".join(show(k, columns) for k in keys))] if keys else []
+            )
         case p.SetOp(kind=kind, all=everything):
             return f"{kind.value.capitalize()}{' All' if everything else ''}", []
         case p.Insert() | p.Update() | p.Delete():
@@ -230,7 +233,7 @@ def _below(plan: Plan) -> list[tuple[str, Plan]]:
     return found
 
 
-# --- text and JSON ----------------------------------------------------------------------------------------------------------------
+# --- text and JSON --------------------------------------------------------------------------------
 
 
 def plan_lines(plan: Plan, measured: Measured | None = None) -> list[str]:
@@ -277,7 +280,11 @@ def plan_json(plan: Plan, measured: Measured | None = None) -> dict[str, Any]:
         node[key] = text.split(", ") if key in ("Output", "Sort Key", "Group Key") else text
     if measured is not None:
         rows, milliseconds = measured.get(id(plan), (0, 0.0))
-        node |= {"Actual Rows": rows, "Actual Total Time": round(milliseconds, 3), "Actual Loops": int(id(plan) in measured)}
+        node |= {
+            "Actual Rows": rows,
+            "Actual Total Time": round(milliseconds, 3),
+            "Actual Loops": int(id(plan) in measured),
+        }
     below = [{**plan_json(x, measured), **({"Subplan Name": tag} if tag else {})} for tag, x in _below(plan)]
     if below:
         node["Plans"] = below
@@ -310,7 +317,8 @@ def explain_lines(
 
 
 def rows_read(plan: Plan, rows: Callable[[TableDef], float]) -> float:
-    """About how many stored rows running a plan touches: whole tables for scans, the looked-up keys for lookups."""
+    """About how many stored rows running a plan touches: whole tables for scans, the looked-up keys for
+    lookups."""
     total = 0.0
     match plan:
         case p.Scan(table=table):

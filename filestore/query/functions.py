@@ -1,12 +1,16 @@
-"""The one table of operators, functions and aggregates: argument types, result types, and the name each is executed under.
+"""The one table of operators, functions and aggregates: argument types, result types, and the name each is
+executed under.
 
-An `Overload` is what PostgreSQL calls a pg_operator or pg_proc row. `name` is the name the executor's implementations know;
-`takes` are the types a call is looked up by, `runs` the types its arguments are cast to (they differ for PostgreSQL's operators
-over two number types, which the executor does not know). Result types are a type or a function of the argument types.
+An `Overload` is what PostgreSQL calls a pg_operator or pg_proc row. `name` is the name the executor's
+implementations know; `takes` are the types a call is looked up by, `runs` the types its arguments are cast to
+(they differ for PostgreSQL's operators over two number types, which the executor does not know). Result types
+are a type or a function of the argument types.
 
-Results of arithmetic on numeric are numeric without modifiers, as in PostgreSQL: their scale travels with the vectors.
+Results of arithmetic on numeric are numeric without modifiers, as in PostgreSQL: their scale travels with the
+vectors.
 
-Not here: the rules of choosing (`coerce.py`), the special forms CASE, COALESCE, NULLIF, IN, LIKE ... ESCAPE (`bind_expr.py`).
+Not here: the rules of choosing (`coerce.py`), the special forms CASE, COALESCE, NULLIF, IN, LIKE ... ESCAPE
+(`bind_expr.py`).
 """
 
 from __future__ import annotations
@@ -47,7 +51,8 @@ Result = SqlType | Callable[[Types], SqlType]
 
 @dataclass(frozen=True)
 class Overload:
-    """One signature. `variadic` repeats the last type of `takes`, none or more times; `swap` runs two arguments in the other order."""
+    """One signature. `variadic` repeats the last type of `takes`, none or more times; `swap` runs two
+    arguments in the other order."""
 
     name: str
     takes: Types
@@ -108,15 +113,19 @@ def _plus() -> list[Overload]:
         (DATE, INT4, DATE), (DATE, INTERVAL, TIMESTAMP), (TIMESTAMP, INTERVAL, TIMESTAMP),
         (TIMESTAMPTZ, INTERVAL, TIMESTAMPTZ), (TIME, INTERVAL, TIME), (DATE, TIME, TIMESTAMP),
     ):  # fmt: skip
-        found += [Overload("add", (left, right), result), Overload("add", (right, left), result, (left, right), swap=True)]
+        found += [
+            Overload("add", (left, right), result),
+            Overload("add", (right, left), result, (left, right), swap=True),
+        ]
     return [*found, Overload("add", (INTERVAL, INTERVAL), INTERVAL)]
 
 
 def _minus() -> list[Overload]:
     dated = (
         (DATE, INT4, DATE), (DATE, DATE, INT4), (DATE, INTERVAL, TIMESTAMP), (TIMESTAMP, INTERVAL, TIMESTAMP),
-        (TIMESTAMPTZ, INTERVAL, TIMESTAMPTZ), (TIMESTAMP, TIMESTAMP, INTERVAL), (TIMESTAMPTZ, TIMESTAMPTZ, INTERVAL),
-        (INTERVAL, INTERVAL, INTERVAL), (TIME, INTERVAL, TIME), (TIME, TIME, INTERVAL),
+        (TIMESTAMPTZ, INTERVAL, TIMESTAMPTZ), (TIMESTAMP, TIMESTAMP, INTERVAL),
+        (TIMESTAMPTZ, TIMESTAMPTZ, INTERVAL), (INTERVAL, INTERVAL, INTERVAL), (TIME, INTERVAL, TIME),
+        (TIME, TIME, INTERVAL),
     )  # fmt: skip
     return [*_arithmetic("sub"), *(Overload("sub", (a, b), r) for a, b, r in dated)]
 
@@ -182,7 +191,7 @@ def _functions() -> dict[str, tuple[Overload, ...]]:
     def add(names: str, result: Result, *signatures: Types, runs_as: str = "", variadic: bool = False) -> None:
         for name in names.split():
             for takes in signatures:
-                run = Overload(runs_as or names.split()[0], takes, result, variadic=variadic)
+                run = Overload(runs_as or names.split(maxsplit=1)[0], takes, result, variadic=variadic)
                 table.setdefault(name, []).append(run)
 
     _strings(add)
@@ -222,7 +231,7 @@ def _strings(add: Callable[..., None]) -> None:
     add("to_hex", t, (i,), (INT8,))
     add("concat", t, (t,), runs_as="concat_fn", variadic=True)
     add("concat_ws", t, (t, t), variadic=True)
-    add("format", t, (t,), (t, t), variadic=True)
+    add("format", t, (t,), variadic=True)
     add("encode", t, (BYTEA, t))
     add("decode", BYTEA, (t, t))
 
@@ -300,17 +309,19 @@ VOLATILE: Final = frozenset(
 )  # fmt: skip
 """Functions whose value does not follow from their arguments alone: never folded."""
 
-TIMEZONE_DEPENDENT: Final = frozenset({"to_char", "to_timestamp", "date_trunc", "extract", "date_part", "age", "timezone"})
+TIMEZONE_DEPENDENT: Final = frozenset(
+    {"to_char", "to_timestamp", "date_trunc", "extract", "date_part", "age", "timezone"}
+)
 """Functions that may read the session's settings: left to run time as well."""
 
 
-# --- aggregates ---------------------------------------------------------------------------------------------------------
+# --- aggregates -----------------------------------------------------------------------------------
 
 
 def _sum_aggregate(t: SqlType) -> SqlType | None:
     return {
-        Kind.INT2: INT8, Kind.INT4: INT8, Kind.INT8: NUMERIC, Kind.NUMERIC: NUMERIC,
-        Kind.FLOAT4: FLOAT4, Kind.FLOAT8: FLOAT8, Kind.INTERVAL: INTERVAL,
+        Kind.INT2: INT8, Kind.INT4: INT8, Kind.INT8: NUMERIC, Kind.NUMERIC: NUMERIC, Kind.FLOAT4: FLOAT4,
+        Kind.FLOAT8: FLOAT8, Kind.INTERVAL: INTERVAL,
     }.get(t.kind)  # fmt: skip
 
 
@@ -361,7 +372,8 @@ AGGREGATES: Final[dict[str, tuple[str, Callable[[SqlType], SqlType | None]]]] = 
     "var_samp": ("var_samp", _spread_aggregate),
     "var_pop": ("var_pop", _spread_aggregate),
 }
-"""SQL name -> (executor's name, result type for an argument type or None). count and string_agg are bound by hand."""
+"""SQL name -> (executor's name, result type for an argument type or None). count and string_agg are bound by
+hand."""
 
 AGGREGATE_NAMES: Final = frozenset(AGGREGATES) | {"count", "string_agg"}
 
@@ -396,4 +408,5 @@ def _collect() -> dict[str, tuple[Overload, ...]]:
 
 
 FUNCTIONS: Final[dict[str, tuple[Overload, ...]]] = _collect()
-"""Every function that a bound plan may call, by the executor's name; a test holds it against the implementations."""
+"""Every function that a bound plan may call, by the executor's name; a test holds it against the
+implementations."""

@@ -1,9 +1,12 @@
-"""One pass over SQL text: tokens with their positions, statements between semicolons, literals taken out for the plan cache.
+"""One pass over SQL text: tokens with their positions, statements between semicolons, literals taken out for
+the plan cache.
 
-The tokens are PostgreSQL's (scan.l): nested comments, dollar quotes, E'' strings, `$1` parameters. Offsets count characters from 0
-in the whole text; errors carry them plus one. Nothing is changed: what sqlglot cannot read is rewritten in `parse.py`.
+The tokens are PostgreSQL's (scan.l): nested comments, dollar quotes, E'' strings, `$1` parameters. Offsets
+count characters from 0 in the whole text; errors carry them plus one. Nothing is changed: what sqlglot cannot
+read is rewritten in `parse.py`.
 
-`normalise` is deliberately timid: a literal is taken out only where its value cannot change the plan's shape or types.
+`normalise` is deliberately timid: a literal is taken out only where its value cannot change the plan's shape
+or types.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """kind: word quoted string estring bits unicode dollar number param punct op. `text` is the source, quotes included."""
+    """kind: word quoted string estring bits unicode dollar number param punct op. `text` is the source,
+    quotes included."""
 
     kind: str
     text: str
@@ -132,12 +136,15 @@ def split(text: str) -> list[Piece]:
     return pieces
 
 
-_ESCAPE: Final = re.compile(r"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|''", re.DOTALL)
+_ESCAPE: Final = re.compile(
+    r"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))|''", re.DOTALL
+)
 _LETTERS: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def string_value(source: str, position: int | None = None) -> str:
-    """The value of a string token's source: '...', E'...', N'...' or $tag$...$tag$. Errors with 22021 for bytes not UTF-8."""
+    """The value of a string token's source: '...', E'...', N'...' or $tag$...$tag$. Errors with 22021 for
+    bytes not UTF-8."""
     if source[0] == "'":
         return source[1:-1].replace("''", "'")
     if source[0] == "$":
@@ -173,11 +180,23 @@ def _escaped_value(body: str, position: int | None) -> str:
         ) from None
 
 
-# --- literals taken out for the plan cache ------------------------------------------------------------------------------------
+# --- literals taken out for the plan cache --------------------------------------------------------
 
 _VALUE: Final = re.compile(r"""["'0-9](?:(?<=')(?:[^']|'')*'|(?<=")(?:[^"]|"")*"|(?<=\d)[0-9]*(?:\.[0-9]+)?)""")
 _RISKY: Final = ("$", "\\", "--", "/*", "::")
-_RISKY_WORDS: Final = ("group", "distinct", "cast", "interval", "numeric", "decimal", "with", "union", "except", "intersect", "over")
+_RISKY_WORDS: Final = (
+    "group",
+    "distinct",
+    "cast",
+    "interval",
+    "numeric",
+    "decimal",
+    "with",
+    "union",
+    "except",
+    "intersect",
+    "over",
+)
 _PLAIN: Final = ("select", "insert", "update", "delete")
 _OPERATOR_ENDS: Final = frozenset("=<>+-*/%")
 _GLUED: Final = frozenset("_.([$")
@@ -186,9 +205,11 @@ Literal = tuple[str, str]
 
 
 def normalise(text: str) -> tuple[str, tuple[Literal, ...]]:
-    """`text` with literals replaced by $1, $2 ... and the literals as (kind, text), kind int4 | int8 | numeric | string.
+    """`text` with literals replaced by $1, $2 ... and the literals as (kind, text), kind int4 | int8 |
+    numeric | string.
 
-    The plan depends on the key and the kinds. A string's text has its quotes taken off. Returns (text, ()) when unsure.
+    The plan depends on the key and the kinds. A string's text has its quotes taken off. Returns (text, ())
+    when unsure.
 
     >>> normalise("SELECT a FROM t WHERE k = 42 AND b <> 'x'")
     ('SELECT a FROM t WHERE k = $1 AND b <> $2', (('int4', '42'), ('string', 'x')))
@@ -224,7 +245,7 @@ def normalise(text: str) -> tuple[str, tuple[Literal, ...]]:
         else:
             bound = high
         source = m.group()
-        if source[0] == '"' or (before == low - 1 and (mark.isalnum() or mark in _GLUED and mark != "(")):
+        if source[0] == '"' or (before == low - 1 and (mark.isalnum() or (mark in _GLUED and mark != "("))):
             continue
         after = text[high : high + 1]
         if after and (after.isalnum() or after in _GLUED or text[high:].lstrip()[:1] == "'"):
@@ -242,7 +263,7 @@ def normalise(text: str) -> tuple[str, tuple[Literal, ...]]:
 def _in_list(lower: str, before: int, mark: str, listing: int) -> bool:
     """Whether a literal after this parenthesis or comma is an item of an IN list."""
     if mark == ",":
-        return listing >= 0 and lower[listing:before].isspace() or listing == before
+        return (listing >= 0 and lower[listing:before].isspace()) or listing == before
     head = lower[:before].rstrip()
     return head.endswith(" in")
 

@@ -23,7 +23,8 @@ from filestore.types import (
 MAX_NAME_BYTES: Final = 63
 
 MARK: Final = "\x1f"
-"""Put behind the name of a called function before sqlglot parses it, so that it makes no node of its own of it."""
+"""Put behind the name of a called function before sqlglot parses it, so that it makes no node of its own of
+it."""
 
 _ASCII_FOLD: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _PLAIN_NAME: Final = re.compile(r"[a-z_][a-z0-9_$]*\Z")
@@ -58,7 +59,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-# --- types ----------------------------------------------------------------------------------------------------------------------
+# --- types ----------------------------------------------------------------------------------------
 
 UNBUILT_TYPES: Final = frozenset(
     {
@@ -75,7 +76,8 @@ _WORDS_WITH_PRECISION: Final = ("timestamp", "time", "interval")
 def resolve_type(words: str, modifiers: tuple[int, ...], position: int | None, array: bool = False) -> SqlType:
     """The type of a lower-case name such as `character varying` with its modifiers.
 
-    Errors: 42704 for an unknown name, 0A000 for a type that is not built, 22023 for modifiers out of bounds, 42601 for too many.
+    Errors: 42704 for an unknown name, 0A000 for a type that is not built, 22023 for modifiers out of bounds,
+    42601 for too many.
     """
     name = words.removeprefix("pg_catalog.")
     if array:
@@ -117,7 +119,9 @@ def _with_precision(kind: Kind, name: str, modifiers: tuple[int, ...], position:
         if modifiers == (6,):  # what every value has
             return SqlType(kind)
         raise errors.FeatureNotSupported(
-            f"{name}({modifiers[0]}) is not supported", hint="Leave the precision out: values keep microseconds.", position=position
+            f"{name}({modifiers[0]}) is not supported",
+            hint="Leave the precision out: values keep microseconds.",
+            position=position,
         )
     if kind is Kind.BPCHAR:
         return bpchar(modifiers[0])

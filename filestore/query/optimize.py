@@ -1,7 +1,8 @@
 """The rules, in order: a bound plan in, one with the same rows out.
 
-`RULES` can be read, cut or reordered; each rule is a function of a plan (and of the tables' sizes) in a file of its own name, with
-a fixture of that name under tests/query/plans. Plans of subqueries and common table expressions go through the same rules.
+`RULES` can be read, cut or reordered; each rule is a function of a plan (and of the tables' sizes) in a file
+of its own name, with a fixture of that name under tests/query/plans. Plans of subqueries and common table
+expressions go through the same rules.
 """
 
 from __future__ import annotations

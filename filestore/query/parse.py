@@ -1,12 +1,15 @@
-"""SQL text to statements: sqlglot for queries and INSERT, UPDATE, DELETE; a grammar of our own for everything else.
+"""SQL text to statements: sqlglot for queries and INSERT, UPDATE, DELETE; a grammar of our own for everything
+else.
 
-sqlglot's tree is only a carrier: `bind*.py` refuse every node they do not know. Before parsing, two things are done to its
-tokens: strings it reads differently from PostgreSQL are rewritten as plain ones (offsets are mapped back by `Source`), and
-the names of called functions are marked, so that it builds a plain call and keeps its hands off name and arguments.
+sqlglot's tree is only a carrier: `bind*.py` refuse every node they do not know. Before parsing, two things
+are done to its tokens: strings it reads differently from PostgreSQL are rewritten as plain ones (offsets are
+mapped back by `Source`), and the names of called functions are marked, so that it builds a plain call and
+keeps its hands off name and arguments.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final
 
 from sqlglot import exp
@@ -37,11 +40,19 @@ _CALLABLE_KEYWORDS: Final = frozenset(
         "first_value", "last_value", "truncate", "xmlelement", "uuid", "unnest", "map", "list", "range", "struct", "merge", "glob",
     }
 )  # fmt: skip
-_TYPE_WORDS: Final = frozenset({"numeric", "decimal", "dec", "varchar", "character", "char", "float", "bit", "varying", "bpchar", "nchar"})
+_TYPE_WORDS: Final = frozenset(
+    {"numeric", "decimal", "dec", "varchar", "character", "char", "float", "bit", "varying", "bpchar", "nchar"}
+)
+
+
+_AFTER_LIST: Final = frozenset(
+    {"FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "UNION", "RETURNING", "SET"}
+)
 
 
 class FileStoreDialect(Postgres):
-    """PostgreSQL without sqlglot's dollar quotes, which read `$1,$2` as a tag; `parse` rewrites dollar-quoted strings itself."""
+    """PostgreSQL without sqlglot's dollar quotes, which read `$1,$2` as a tag; `parse` rewrites dollar-quoted
+    strings itself."""
 
     class Tokenizer(Postgres.Tokenizer):
         HEREDOC_STRINGS: Final = []  # type: ignore[misc]
@@ -54,7 +65,8 @@ _QUERY_WORDS: Final = {"SELECT": "select", "VALUES": "select", "WITH": "select",
 
 
 def parse(text: str) -> list[Statement]:
-    """The statements of a text, in order. Errors: 42601 with the position, 0A000 for what is refused by name, 54001 when too deep."""
+    """The statements of a text, in order. Errors: 42601 with the position, 0A000 for what is refused by name,
+    54001 when too deep."""
     return [statement(text, piece) for piece in lexer.split(text)]
 
 
@@ -89,7 +101,8 @@ def query(text: str, piece: Piece) -> Statement:
 
 
 def expression(text: str) -> tuple[Any, Source]:
-    """The tree of one scalar expression (DEFAULT, CHECK, EXECUTE's arguments), parsed as the only item of a SELECT."""
+    """The tree of one scalar expression (DEFAULT, CHECK, EXECUTE's arguments), parsed as the only item of a
+    SELECT."""
     prefix = "SELECT "
     whole = prefix + text
     found = parse(whole)
@@ -103,7 +116,15 @@ def _source(text: str, piece: Piece) -> Source:
     parts: list[str] = []
     shifts: list[tuple[int, int]] = []
     at, length = piece.start, 0
+    previous = ""
+    _check_start(text, piece)
+    for before, token in pairwise(piece.tokens):
+        if before.kind == token.kind == "string" and "\n" not in text[before.end : token.start]:
+            raise lexer.syntax_error(text, token)  # only a newline joins two strings
     for token in piece.tokens:
+        if previous == "," and (token.text in (",", ")") or token.upper in _AFTER_LIST):
+            raise lexer.syntax_error(text, token)  # sqlglot takes a comma too many
+        previous = token.text
         if token.kind in ("estring", "dollar") or (token.kind == "string" and token.text[0] != "'"):
             value = "'" + lexer.string_value(token.text, token.start + 1).replace("'", "''") + "'"
             before = text[at : token.start]
@@ -116,8 +137,30 @@ def _source(text: str, piece: Piece) -> Source:
         elif token.kind in ("bits", "unicode"):
             what = "bit strings" if token.kind == "bits" else "U& strings"
             raise errors.FeatureNotSupported(f"{what} are not supported", position=token.start + 1)
+    if previous == ",":
+        raise lexer.syntax_error(text[: piece.end], None)
     parts.append(text[at : piece.end])
     return Source(text, piece.start, tuple(shifts), "".join(parts))
+
+
+def _check_start(text: str, piece: Piece) -> None:
+    """What PostgreSQL wants and sqlglot does not: INSERT INTO, DELETE FROM."""
+    wanted = {"INSERT": "INTO", "DELETE": "FROM"}.get(piece.tokens[0].upper)
+    if wanted is None:
+        return
+    if len(piece.tokens) < 2:
+        raise lexer.syntax_error(text[: piece.end], None)
+    if piece.tokens[1].upper != wanted:
+        raise lexer.syntax_error(text, piece.tokens[1])
+
+
+def _check_tree(tree: Any, text: str, piece: Piece) -> None:
+    """UPDATE without an assignment."""
+    if isinstance(tree, exp.Update) and not tree.expressions:
+        at = next((i for i, t in enumerate(piece.tokens) if t.upper == "SET"), len(piece.tokens) - 1) + 1
+        if at < len(piece.tokens):
+            raise lexer.syntax_error(text, piece.tokens[at])
+        raise lexer.syntax_error(text[: piece.end], None)
 
 
 def _parse_tree(source: Source, piece: Piece, text: str) -> Any:
@@ -133,11 +176,13 @@ def _parse_tree(source: Source, piece: Piece, text: str) -> Any:
     tree = trees[0] if len(trees) == 1 else None
     if tree is None or isinstance(tree, exp.Command):
         raise lexer.syntax_error(text, piece.tokens[0])
+    _check_tree(tree, text, piece)
     return tree
 
 
 def _mark_calls(tokens: list[Any]) -> None:
-    """Marks the names of called functions; a name before a column list is marked as well, and `names` takes the mark off."""
+    """Marks the names of called functions; a name before a column list is marked as well, and `names` takes
+    the mark off."""
     previous: Any = None
     for token in tokens:
         if token.token_type is TokenType.L_PAREN and previous is not None:
@@ -145,7 +190,9 @@ def _mark_calls(tokens: list[Any]) -> None:
             if previous.token_type is TokenType.VAR:
                 if lower not in _OWN_SYNTAX and lower not in _TYPE_WORDS:
                     previous.text += MARK
-            elif lower in _CALLABLE_KEYWORDS and previous.token_type is not TokenType.STRING and lower not in _TYPE_WORDS:
+            elif (
+                lower in _CALLABLE_KEYWORDS and previous.token_type is not TokenType.STRING and lower not in _TYPE_WORDS
+            ):
                 previous.token_type = TokenType.VAR
                 previous.text += MARK
         previous = token
@@ -168,5 +215,3 @@ def _translated(error: ParseError, source: Source, piece: Piece, text: str) -> e
         return lexer.syntax_error(text[: piece.end], None)
     token: Token | None = piece.tokens[index]
     return lexer.syntax_error(text, token)
-
-

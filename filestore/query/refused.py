@@ -9,21 +9,37 @@ from filestore import errors
 from filestore.query.lexer import Token
 
 _OBJECTS: Final = (
-    "ACCESS METHOD", "AGGREGATE", "CAST", "COLLATION", "CONVERSION", "DATABASE", "DEFAULT PRIVILEGES", "DOMAIN", "EVENT TRIGGER",
-    "EXTENSION", "FOREIGN DATA WRAPPER", "FOREIGN TABLE", "FUNCTION", "GROUP", "INDEX", "LANGUAGE", "LARGE OBJECT",
-    "MATERIALIZED VIEW", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY", "POLICY", "PROCEDURE", "PUBLICATION", "ROLE", "ROUTINE",
-    "RULE", "SEQUENCE", "SERVER", "STATISTICS", "SUBSCRIPTION", "SYSTEM", "TABLESPACE", "TEXT SEARCH CONFIGURATION",
-    "TEXT SEARCH DICTIONARY", "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "TRANSFORM", "TRIGGER", "TYPE", "USER", "USER MAPPING",
+    "ACCESS METHOD", "AGGREGATE", "CAST", "COLLATION", "CONVERSION", "DATABASE", "DEFAULT PRIVILEGES",
+    "DOMAIN", "EVENT TRIGGER", "EXTENSION", "FOREIGN DATA WRAPPER", "FOREIGN TABLE", "FUNCTION", "GROUP",
+    "INDEX", "LANGUAGE", "LARGE OBJECT", "MATERIALIZED VIEW", "OPERATOR", "OPERATOR CLASS", "OPERATOR FAMILY",
+    "POLICY", "PROCEDURE", "PUBLICATION", "ROLE", "ROUTINE", "RULE", "SEQUENCE", "SERVER", "STATISTICS",
+    "SUBSCRIPTION", "SYSTEM", "TABLESPACE", "TEXT SEARCH CONFIGURATION", "TEXT SEARCH DICTIONARY",
+    "TEXT SEARCH PARSER", "TEXT SEARCH TEMPLATE", "TRANSFORM", "TRIGGER", "TYPE", "USER", "USER MAPPING",
     "VIEW",
 )  # fmt: skip
 _NOISE: Final = frozenset(
-    {"OR", "REPLACE", "TEMP", "TEMPORARY", "UNIQUE", "UNLOGGED", "GLOBAL", "LOCAL", "RECURSIVE", "TRUSTED", "PROCEDURAL", "CONSTRAINT"}
+    {
+        "OR",
+        "REPLACE",
+        "TEMP",
+        "TEMPORARY",
+        "UNIQUE",
+        "UNLOGGED",
+        "GLOBAL",
+        "LOCAL",
+        "RECURSIVE",
+        "TRUSTED",
+        "PROCEDURAL",
+        "CONSTRAINT",
+    }
 )
 _WHOLE: Final[dict[str, str | None]] = {
-    "ALTER SCHEMA": None, "CALL": None, "CLUSTER": None, "COMMENT": None, "DO": None, "GRANT": None, "IMPORT FOREIGN SCHEMA": None,
-    "LOAD": None, "MERGE": "Use UPDATE and INSERT.", "REASSIGN OWNED": None, "DROP OWNED": None, "REFRESH MATERIALIZED VIEW": None,
-    "REINDEX": "Indexes are kept with their table and need no rebuilding.", "REVOKE": None, "SECURITY LABEL": None,
-    "PREPARE TRANSACTION": "Two-phase commit is not built.", "COMMIT PREPARED": "Two-phase commit is not built.",
+    "ALTER SCHEMA": None, "CALL": None, "CLUSTER": None, "COMMENT": None, "DO": None, "GRANT": None,
+    "IMPORT FOREIGN SCHEMA": None, "LOAD": None, "MERGE": "Use UPDATE and INSERT.", "REASSIGN OWNED": None,
+    "DROP OWNED": None, "REFRESH MATERIALIZED VIEW": None,
+    "REINDEX": "Indexes are kept with their table and need no rebuilding.", "REVOKE": None,
+    "SECURITY LABEL": None, "PREPARE TRANSACTION": "Two-phase commit is not built.",
+    "COMMIT PREPARED": "Two-phase commit is not built.",
     "ROLLBACK PREPARED": "Two-phase commit is not built.",
 }  # fmt: skip
 _HINTS: Final = {
@@ -35,15 +51,17 @@ _HINTS: Final = {
     "USER": "Users are given when the server is started.",
 }
 _TABLE_CLAUSES: Final[tuple[tuple[str, str], ...]] = (
-    ("REFERENCES", "FOREIGN KEY constraints"), ("FOREIGN KEY", "FOREIGN KEY constraints"), ("GENERATED", "generated columns"),
-    ("EXCLUDE", "EXCLUDE constraints"), ("INHERITS", "INHERITS"), ("PARTITION", "partitioned tables"), ("COLLATE", "COLLATE"),
-    ("TABLESPACE", "TABLESPACE"), ("DEFERRABLE", "DEFERRABLE constraints"), ("INITIALLY DEFERRED", "DEFERRABLE constraints"),
+    ("REFERENCES", "FOREIGN KEY constraints"), ("FOREIGN KEY", "FOREIGN KEY constraints"),
+    ("GENERATED", "generated columns"), ("EXCLUDE", "EXCLUDE constraints"), ("INHERITS", "INHERITS"),
+    ("PARTITION", "partitioned tables"), ("COLLATE", "COLLATE"), ("TABLESPACE", "TABLESPACE"),
+    ("DEFERRABLE", "DEFERRABLE constraints"), ("INITIALLY DEFERRED", "DEFERRABLE constraints"),
     ("NULLS NOT DISTINCT", "NULLS NOT DISTINCT"), ("INCLUDE", "INCLUDE"),
 )  # fmt: skip
 
 
 def refusal(tokens: Sequence[Token]) -> errors.Error | None:
-    """The error for a statement that is not built, None for one that is (or that PostgreSQL does not know either)."""
+    """The error for a statement that is not built, None for one that is (or that PostgreSQL does not know
+    either)."""
     words = [t.upper for t in tokens[:12]]
     position = tokens[0].start + 1
     leading = " ".join(words[:3])
@@ -79,7 +97,8 @@ def _definition(words: list[str], tokens: Sequence[Token], position: int) -> err
 
 
 def _create_table(tokens: Sequence[Token]) -> errors.Error | None:
-    """Clauses of CREATE TABLE that are not built; columns may be called like them, so only words in clause places count."""
+    """Clauses of CREATE TABLE that are not built; columns may be called like them, so only words in clause
+    places count."""
     depth = 0
     for i, token in enumerate(tokens):
         previous = tokens[i - 1]

@@ -1,6 +1,8 @@
-"""Names in scope: which relations a FROM clause offers, what a column name means there, and how PostgreSQL words its absence.
+"""Names in scope: which relations a FROM clause offers, what a column name means there, and how PostgreSQL
+words its absence.
 
-A `Scope` is one query level; `outer` is the level around a subquery. Column expressions index the row that FROM produces.
+A `Scope` is one query level; `outer` is the level around a subquery. Column expressions index the row that
+FROM produces.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ class Catalog(Protocol):
     def table(self, schema: str | None, name: str) -> TableDef | None: ...
 
     def virtual(self, schema: str, name: str) -> tuple[OutputColumn, ...] | None:
-        """Columns of a system table of pg_catalog or information_schema, None when there is none of this name."""
+        """Columns of a system table of pg_catalog or information_schema, None when there is none of this
+        name."""
 
     def relation_oid(self, schema: str | None, name: str) -> int | None:
         """OID of a table or system table, for 'name'::regclass."""
@@ -54,13 +57,15 @@ class ScopeColumn:
 
 @dataclass(slots=True)
 class Relation:
-    """One entry of FROM. `table` is its definition when it is a stored table; `schema` is set only when it has no alias."""
+    """One entry of FROM. `table` is its definition when it is a stored table, `oid` that of a stored or
+    system table; `schema` is set only when it has no alias."""
 
     alias: str
     columns: list[ScopeColumn]
     table: TableDef | None = None
     schema: str | None = None
     aliased: bool = False
+    oid: int = 0
 
 
 @dataclass(slots=True)
@@ -165,11 +170,11 @@ class Scope:
 
 
 def _system_column(relation: Relation, name: str, position: int | None) -> ScopeColumn | None:
-    if relation.table is None or name not in ("tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"):
+    if not relation.oid or name not in ("tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"):
         return None
     if name != "tableoid":
         raise errors.FeatureNotSupported(f"system column {name} is not supported", position=position)
-    return ScopeColumn(name, e.Const(OID, relation.table.oid), OutputColumn(name, OID, relation.table.oid, -6))
+    return ScopeColumn(name, e.Const(OID, relation.oid), OutputColumn(name, OID, relation.oid, -6))
 
 
 def relation_of(plan: Plan, alias: str, offset: int, names: list[str] | None = None) -> Relation:
@@ -180,5 +185,3 @@ def relation_of(plan: Plan, alias: str, offset: int, names: list[str] | None = N
         output = OutputColumn(name, column.type, column.table_oid, column.attnum)
         columns.append(ScopeColumn(name, e.Column(column.type, offset + i, name), output))
     return Relation(alias, columns)
-
-

@@ -1,7 +1,9 @@
-"""Statements as values: what the parser hands to the session. Queries keep sqlglot's tree, utility statements are frozen values here.
+"""Statements as values: what the parser hands to the session. Queries keep sqlglot's tree, utility statements
+are frozen values here.
 
-Nothing here is bound: names are as written (folded to lower case unless quoted), types are resolved, expressions (DEFAULT, CHECK)
-are SQL text. A field called `position` is a 1-based character index into the text that was parsed.
+Nothing here is bound: names are as written (folded to lower case unless quoted), types are resolved,
+expressions (DEFAULT, CHECK) are SQL text. A field called `position` is a 1-based character index into the
+text that was parsed.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ class Utility:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a query's tree comes from: offsets in the tree are those of `text`; `shifts` (offset in the text given to sqlglot,
-    offset in the client's text) maps them back when a string had to be rewritten."""
+    """Where a query's tree comes from: offsets in the tree are those of `text`; `shifts` (offset in the text
+    given to sqlglot, offset in the client's text) maps them back when a string had to be rewritten."""
 
     text: str
     start: int
@@ -39,8 +41,9 @@ class Source:
 class Statement:
     """One statement. kind: select | insert | update | delete | explain | utility.
 
-    `tree` is sqlglot's (None for utility statements, whose value is `utility`); `text` is the statement's own text and `start` its
-    offset in the text that was parsed. Compares by identity of its tree, so it is no dictionary key.
+    `tree` is sqlglot's (None for utility statements, whose value is `utility`); `text` is the statement's own
+    text and `start` its offset in the text that was parsed. Compares by identity of its tree, so it is no
+    dictionary key.
     """
 
     kind: str
@@ -60,12 +63,13 @@ class Name:
     position: int = 0
 
 
-# --- transactions ---------------------------------------------------------------------------------------------------------------
+# --- transactions ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionModes:
-    """isolation: 'read uncommitted' | 'read committed' | 'repeatable read' | 'serializable' | None; None means not said."""
+    """isolation: 'read uncommitted' | 'read committed' | 'repeatable read' | 'serializable' | None; None
+    means not said."""
 
     isolation: str | None = None
     read_only: bool | None = None
@@ -113,12 +117,13 @@ class SetTransaction(Utility):
     session: bool = False
 
 
-# --- settings -------------------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SetVariable(Utility):
-    """SET [SESSION | LOCAL] name TO values; values None is DEFAULT. Values are as text, lists joined with ', '."""
+    """SET [SESSION | LOCAL] name TO values; values None is DEFAULT. Values are as text, lists joined with ',
+    '."""
 
     name: str
     value: str | None
@@ -146,7 +151,7 @@ class Discard(Utility):
     what: str
 
 
-# --- prepared statements, cursors, notifications -----------------------------------------------------------------------------------
+# --- prepared statements, cursors, notifications --------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +220,13 @@ class Notify(Utility):
     payload: str = ""
 
 
-# --- maintenance and data movement --------------------------------------------------------------------------------------------------
+# --- maintenance and data movement ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Explain(Utility):
-    """EXPLAIN of a query; options lower-case: analyze, verbose, costs, buffers, timing, summary, settings, wal (bool), format (str)."""
+    """EXPLAIN of a query; options lower-case: analyze, verbose, costs, buffers, timing, summary, settings,
+    wal (bool), format (str)."""
 
     options: tuple[tuple[str, Any], ...]
     statement: Statement
@@ -256,9 +262,9 @@ class LockTable(Utility):
 class Copy(Utility):
     """COPY. Either `table` (with `columns`, empty for all) or `query`; `direction` is from | to.
 
-    target: stdin | stdout | file | program, with `path` for the last two. options, lower-case: format (text csv binary parquet),
-    delimiter, null, header (bool or 'match'), quote, escape, freeze, encoding, force_quote, force_not_null, force_null
-    (tuples of names; ('*',) is all).
+    target: stdin | stdout | file | program, with `path` for the last two. options, lower-case: format (text
+    csv binary parquet), delimiter, null, header (bool or 'match'), quote, escape, freeze, encoding,
+    force_quote, force_not_null, force_null (tuples of names; ('*',) is all).
     """
 
     direction: str
@@ -270,7 +276,7 @@ class Copy(Utility):
     options: tuple[tuple[str, Any], ...] = ()
 
 
-# --- definitions --------------------------------------------------------------------------------------------------------------------
+# --- definitions ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Type names in SQL text, as written in CREATE TABLE and PREPARE: `character varying(10)`, `timestamp(6) with time zone`."""
+"""Type names in SQL text, as written in CREATE TABLE and PREPARE: `character varying(10)`, `timestamp(6) with
+time zone`."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from filestore.types import CHAR, SqlType
 
 
 def parse_type(text: str, position: int | None = None) -> SqlType:
-    """The type of SQL text. `position` is that of its first character. Errors as `names.resolve_type`, 42601 for no type at all."""
+    """The type of SQL text. `position` is that of its first character. Errors as `names.resolve_type`, 42601
+    for no type at all."""
     tokens = lexer.tokens(text)
     words: list[str] = []
     modifiers: list[int] = []

@@ -1,7 +1,9 @@
-"""Utility statements: our tokens through the lark grammar into the values of `statements.py`, and the refusals by name.
+"""Utility statements: our tokens through the lark grammar into the values of `statements.py`, and the
+refusals by name.
 
-What the grammar cannot describe in LALR(1) is folded first: nested queries become one QUERY token, expressions (DEFAULT, CHECK,
-EXECUTE's arguments) one EXPR, type names one TYPE. Every statement of PostgreSQL 15 that is not built is known by its leading words.
+What the grammar cannot describe in LALR(1) is folded first: nested queries become one QUERY token,
+expressions (DEFAULT, CHECK, EXECUTE's arguments) one EXPR, type names one TYPE. Every statement of PostgreSQL
+15 that is not built is known by its leading words.
 """
 
 from __future__ import annotations
@@ -24,17 +26,40 @@ from filestore.query.types_text import parse_type
 from filestore.query.utility_tree import BUILDERS
 
 _STARTS: Final = {
-    "BEGIN": "begin", "START": "start", "COMMIT": "commit", "END": "commit", "ROLLBACK": "rollback", "ABORT": "rollback",
-    "SAVEPOINT": "savepoint", "RELEASE": "release", "SET": "set", "RESET": "reset", "SHOW": "show", "DISCARD": "discard",
-    "PREPARE": "prepare", "EXECUTE": "execute", "DEALLOCATE": "deallocate", "DECLARE": "declare", "FETCH": "fetch", "MOVE": "fetch",
-    "CLOSE": "close", "LISTEN": "listen", "UNLISTEN": "unlisten", "NOTIFY": "notify", "EXPLAIN": "explain", "VACUUM": "vacuum",
-    "ANALYZE": "analyze", "ANALYSE": "analyze", "CHECKPOINT": "checkpoint", "LOCK": "lock", "COPY": "copy", "TRUNCATE": "truncate",
-    "DROP": "drop", "CREATE": "create", "ALTER": "alter",
+    "BEGIN": "begin", "START": "start", "COMMIT": "commit", "END": "commit", "ROLLBACK": "rollback",
+    "ABORT": "rollback", "SAVEPOINT": "savepoint", "RELEASE": "release", "SET": "set", "RESET": "reset",
+    "SHOW": "show", "DISCARD": "discard", "PREPARE": "prepare", "EXECUTE": "execute",
+    "DEALLOCATE": "deallocate", "DECLARE": "declare", "FETCH": "fetch", "MOVE": "fetch", "CLOSE": "close",
+    "LISTEN": "listen", "UNLISTEN": "unlisten", "NOTIFY": "notify", "EXPLAIN": "explain", "VACUUM": "vacuum",
+    "ANALYZE": "analyze", "ANALYSE": "analyze", "CHECKPOINT": "checkpoint", "LOCK": "lock", "COPY": "copy",
+    "TRUNCATE": "truncate", "DROP": "drop", "CREATE": "create", "ALTER": "alter",
 }  # fmt: skip
-_PUNCTUATION: Final = {"(": "LPAR", ")": "RPAR", ",": "COMMA", ".": "DOT", "=": "EQUALS", "*": "STAR", "+": "PLUS", "-": "MINUS"}
+_PUNCTUATION: Final = {
+    "(": "LPAR",
+    ")": "RPAR",
+    ",": "COMMA",
+    ".": "DOT",
+    "=": "EQUALS",
+    "*": "STAR",
+    "+": "PLUS",
+    "-": "MINUS",
+}
 _QUERY_START: Final = frozenset({"SELECT", "VALUES", "WITH", "TABLE", "INSERT", "UPDATE", "DELETE"})
 _COLUMN_RULES: Final = frozenset(
-    {"CONSTRAINT", "NOT", "NULL", "DEFAULT", "CHECK", "PRIMARY", "UNIQUE", "REFERENCES", "GENERATED", "COLLATE", "DEFERRABLE", "INITIALLY"}
+    {
+        "CONSTRAINT",
+        "NOT",
+        "NULL",
+        "DEFAULT",
+        "CHECK",
+        "PRIMARY",
+        "UNIQUE",
+        "REFERENCES",
+        "GENERATED",
+        "COLLATE",
+        "DEFERRABLE",
+        "INITIALLY",
+    }
 )
 _TABLE_RULES: Final = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "EXCLUDE", "LIKE"})
 
@@ -74,7 +99,8 @@ def _grammar() -> tuple[Any, dict[str, frozenset[str]]]:
 
 
 def utility_statement(text: str, piece: Piece) -> st.Statement:
-    """The statement a piece holds. Errors: 0A000 for a statement that is not built, 42601 for one PostgreSQL does not know."""
+    """The statement a piece holds. Errors: 0A000 for a statement that is not built, 42601 for one PostgreSQL
+    does not know."""
     first = piece.tokens[0]
     refused = refusal(piece.tokens)
     if refused is not None:
@@ -125,7 +151,7 @@ def _terminal(token: Token | LarkToken, keywords: frozenset[str]) -> LarkToken:
     return LarkToken(name, token.text, start_pos=token.start, end_pos=token.end)
 
 
-# --- folding ----------------------------------------------------------------------------------------------------------------------
+# --- folding --------------------------------------------------------------------------------------
 
 Folded = list["Token | LarkToken"]
 
@@ -148,8 +174,8 @@ def _closing(tokens: Sequence[Token], opening: int, text: str) -> int:
 def _fold(text: str, piece: Piece, start: str) -> Folded:
     tokens = list(piece.tokens)
     fold: Callable[[str, list[Token]], Folded] | None = {
-        "explain": _fold_explain, "prepare": _fold_prepare, "execute": _fold_execute, "declare": _fold_declare, "copy": _fold_copy,
-        "create": _fold_create, "alter": _fold_checks,
+        "explain": _fold_explain, "prepare": _fold_prepare, "execute": _fold_execute,
+        "declare": _fold_declare, "copy": _fold_copy, "create": _fold_create, "alter": _fold_checks,
     }.get(start)  # fmt: skip
     return list(tokens) if fold is None else fold(text, tokens)
 
@@ -298,7 +324,7 @@ def _rule_at(element: Sequence[Token], at: int) -> int:
     return len(element)
 
 
-# --- trees to values --------------------------------------------------------------------------------------------------------------
+# --- trees to values ------------------------------------------------------------------------------
 
 
 class _Builder:
@@ -337,11 +363,10 @@ def _shifted(text: str, low: int, high: int) -> list[Token]:
 
 
 def split_name(text: str) -> tuple[str | None, str]:
-    """(schema, name) of a possibly qualified and quoted name in a string. Errors with 42602's wording for malformed ones."""
+    """(schema, name) of a possibly qualified and quoted name in a string. Errors with 42602's wording for
+    malformed ones."""
     tokens = lexer.tokens(text)
     parts = [unquote(t.text) for t in tokens if t.kind in ("word", "quoted")]
     if not parts or len(parts) > 2 or len(tokens) != 2 * len(parts) - 1:
         raise errors.SqlSyntaxError("invalid name syntax")
     return (parts[0] if len(parts) == 2 else None), parts[-1]
-
-

@@ -1,4 +1,5 @@
-"""Parse trees of the utility grammar as statements, one function per start rule (or alternative with a name of its own)."""
+"""Parse trees of the utility grammar as statements, one function per start rule (or alternative with a name
+of its own)."""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ def _string(token: Any) -> str:
     return lexer.string_value(str(token), (token.start_pos or 0) + 1)
 
 
-# --- transactions -----------------------------------------------------------------------------------------------------------------
+# --- transactions ---------------------------------------------------------------------------------
 
 
 def _modes(tree: Any) -> st.TransactionModes:
@@ -108,7 +109,7 @@ def _rollback_to(_b: Builder, tree: Any) -> st.Utility:
     return st.RollbackTo(_names(tree)[0])
 
 
-# --- settings ---------------------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 
 def _local(tree: Any) -> bool:
@@ -166,7 +167,7 @@ def _set_constraints(_b: Builder, _tree: Any) -> st.Utility:
     raise errors.FeatureNotSupported("SET CONSTRAINTS is not supported", hint="Constraints are checked at once.")
 
 
-# --- prepared statements, cursors, notifications --------------------------------------------------------------------------------------
+# --- prepared statements, cursors, notifications --------------------------------------------------
 
 
 def _prepare(b: Builder, tree: Any) -> st.Utility:
@@ -192,7 +193,11 @@ def _declare(b: Builder, tree: Any) -> st.Utility:
         scroll = False
     hold = _child(tree, "hold")
     return st.Declare(
-        _names(tree)[0], b.nested(_tokens(tree, "QUERY")[0]), ["BINARY"] in options, scroll, hold is not None and _has(hold, "WITH")
+        _names(tree)[0],
+        b.nested(_tokens(tree, "QUERY")[0]),
+        ["BINARY"] in options,
+        scroll,
+        hold is not None and _has(hold, "WITH"),
     )
 
 
@@ -223,7 +228,7 @@ def _notify(_b: Builder, tree: Any) -> st.Utility:
     return st.Notify(_names(tree)[0], _string(payload[0]) if payload else "")
 
 
-# --- options ----------------------------------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------
 
 
 def _option(tree: Any) -> tuple[str, Any]:
@@ -256,7 +261,17 @@ def _truth(name: str, value: Any) -> bool:
     raise errors.SqlSyntaxError(f"{name} requires a Boolean value")
 
 
-_EXPLAIN_FLAGS: Final = ("analyze", "verbose", "costs", "settings", "generic_plan", "buffers", "wal", "timing", "summary")
+_EXPLAIN_FLAGS: Final = (
+    "analyze",
+    "verbose",
+    "costs",
+    "settings",
+    "generic_plan",
+    "buffers",
+    "wal",
+    "timing",
+    "summary",
+)
 
 
 def _explain_options(b: Builder, tree: Any) -> st.Utility:
@@ -270,7 +285,9 @@ def _explain_options(b: Builder, tree: Any) -> st.Utility:
             if form not in ("text", "json", "xml", "yaml"):
                 raise errors.InvalidParameterValue(f'unrecognized value for EXPLAIN option "format": "{value}"')
             if form in ("xml", "yaml"):
-                raise errors.FeatureNotSupported(f"EXPLAIN (FORMAT {form.upper()}) is not supported", hint="Use TEXT or JSON.")
+                raise errors.FeatureNotSupported(
+                    f"EXPLAIN (FORMAT {form.upper()}) is not supported", hint="Use TEXT or JSON."
+                )
             found.append((key, form))
         else:
             raise errors.SqlSyntaxError(f'unrecognized EXPLAIN option "{name}"')
@@ -288,7 +305,18 @@ def _relations(tree: Any) -> tuple[st.Name, ...]:
 
 
 _VACUUM_OPTIONS: Final = frozenset(
-    {"full", "freeze", "verbose", "analyze", "disable_page_skipping", "skip_locked", "index_cleanup", "process_toast", "truncate", "parallel"}
+    {
+        "full",
+        "freeze",
+        "verbose",
+        "analyze",
+        "disable_page_skipping",
+        "skip_locked",
+        "index_cleanup",
+        "process_toast",
+        "truncate",
+        "parallel",
+    }
 )
 
 
@@ -316,10 +344,22 @@ def _tables(tree: Any) -> tuple[st.Name, ...]:
     return tuple(_table(t) for t in _subtrees(tree, "table"))
 
 
-# --- COPY -------------------------------------------------------------------------------------------------------------------------
+# --- COPY -----------------------------------------------------------------------------------------
 
 _COPY_OPTIONS: Final = frozenset(
-    {"format", "freeze", "delimiter", "null", "header", "quote", "escape", "force_quote", "force_not_null", "force_null", "encoding"}
+    {
+        "format",
+        "freeze",
+        "delimiter",
+        "null",
+        "header",
+        "quote",
+        "escape",
+        "force_quote",
+        "force_not_null",
+        "force_null",
+        "encoding",
+    }
 )
 
 
@@ -411,7 +451,7 @@ def _check_copy(options: dict[str, Any], direction: str) -> None:
         raise errors.FeatureNotSupported("COPY freeze only available using COPY FROM")
 
 
-# --- definitions ------------------------------------------------------------------------------------------------------------------
+# --- definitions ----------------------------------------------------------------------------------
 
 
 def _cascade(tree: Any) -> bool:

@@ -3,8 +3,8 @@
     Scan(t, id = $1 AND b > 2)            ->  IndexLookup(t_pkey: id = $1; b > 2)
     Limit(Sort(Scan(t), id), 10)          ->  Limit(IndexRange(t_pkey), 10)
 
-A range without a bound prefix is taken only when it is closed on both sides and looks small: a scan reads a row in a nanosecond
-or two, an index range in a hundred.
+A range without a bound prefix is taken only when it is closed on both sides and looks small: a scan reads a
+row in a nanosecond or two, an index range in a hundred.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from filestore.types import BOOL, INTEGER_KINDS, Kind, SqlType
 Rows = Callable[[TableDef], float]
 
 _FLIPPED: Final = {"eq": "eq", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
-_LIMITS: Final = {Kind.INT2: (-(1 << 15), (1 << 15) - 1), Kind.INT4: (-(1 << 31), (1 << 31) - 1), Kind.INT8: (-(1 << 63), (1 << 63) - 1)}
+_LIMITS: Final = {
+    Kind.INT2: (-(1 << 15), (1 << 15) - 1),
+    Kind.INT4: (-(1 << 31), (1 << 31) - 1),
+    Kind.INT8: (-(1 << 63), (1 << 63) - 1),
+}
 # An IN list longer than this is left to the scan, whose hash set does not care.
 LOOKUPS_MAX: Final = 1000
 # A closed range of integers at most this share of the rows is read by the index.
@@ -44,10 +48,15 @@ def _choose(node: Plan, rows: Rows) -> Plan:
 
 
 def _bindings(scan: p.Scan) -> list[tuple[e.Expr, int, str, tuple[e.Expr, ...]]]:
-    """(condition, table column, operator, values) of each conjunct that binds one column by a fixed value of its own type."""
+    """(condition, table column, operator, values) of each conjunct that binds one column by a fixed value of
+    its own type."""
     found = []
     for condition in e.conjuncts(scan.predicate):
-        if isinstance(condition, e.InList) and len(condition.items) <= LOOKUPS_MAX and all(is_fixed(x) for x in condition.items):
+        if (
+            isinstance(condition, e.InList)
+            and len(condition.items) <= LOOKUPS_MAX
+            and all(is_fixed(x) for x in condition.items)
+        ):
             column = _column(condition.arg, scan)
             values = [] if column is None else [_as_key(x, column[1]) for x in condition.items]
             if column is not None and all(v is not None for v in values):
@@ -71,7 +80,11 @@ def _column(expr: e.Expr, scan: p.Scan) -> tuple[int, SqlType] | None:
     if isinstance(expr, e.Cast):
         inner = expr.arg
         widened = inner.type.kind in INTEGER_KINDS and expr.type.kind in INTEGER_KINDS
-        same_text = inner.type.kind in (Kind.VARCHAR, Kind.TEXT) and expr.type.kind in (Kind.TEXT, Kind.VARCHAR) and expr.type.length is None
+        same_text = (
+            inner.type.kind in (Kind.VARCHAR, Kind.TEXT)
+            and expr.type.kind in (Kind.TEXT, Kind.VARCHAR)
+            and expr.type.length is None
+        )
         if not (widened or same_text):
             return None
         expr = inner
@@ -81,7 +94,8 @@ def _column(expr: e.Expr, scan: p.Scan) -> tuple[int, SqlType] | None:
 
 
 def _as_key(value: e.Expr, target: SqlType) -> e.Expr | None:
-    """The value in the key column's kind; None when that could fail or change what is found. Null finds nothing."""
+    """The value in the key column's kind; None when that could fail or change what is found. Null finds
+    nothing."""
     plain = SqlType(target.kind)
     if value.type.kind is target.kind:
         return value if target.kind is not Kind.NUMERIC else None
@@ -187,7 +201,7 @@ def _is_small(low: e.Expr, high: e.Expr, rows: float) -> bool:
     return True
 
 
-# --- order ------------------------------------------------------------------------------------------------------------------------
+# --- order ----------------------------------------------------------------------------------------
 
 
 def _ordered(limit: p.Limit) -> Plan:
@@ -249,7 +263,18 @@ def _in_order(scan: Plan, columns: list[tuple[int, bool, bool]]) -> Plan | None:
     for key in scan.table.keys:
         if _follows(wanted[0], key.columns):
             return p.IndexRange(
-                scan.columns, scan.table, key, (), None, False, None, False, scan.ordinals, None, scan.address, wanted[1]
+                scan.columns,
+                scan.table,
+                key,
+                (),
+                None,
+                False,
+                None,
+                False,
+                scan.ordinals,
+                None,
+                scan.address,
+                wanted[1],
             )
     return None
 
@@ -269,7 +294,8 @@ def _key_order(scan: p.Scan | p.IndexRange, columns: list[tuple[int, bool, bool]
 
 
 def _follows(wanted: list[int], keys: tuple[int, ...]) -> bool:
-    """Whether rows in the order of `keys` are in the wanted order; a whole unique key may be followed by anything."""
+    """Whether rows in the order of `keys` are in the wanted order; a whole unique key may be followed by
+    anything."""
     if len(wanted) <= len(keys):
         return tuple(wanted) == tuple(keys[: len(wanted)])
     return False

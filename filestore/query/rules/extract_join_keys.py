@@ -1,6 +1,6 @@
 """Equalities between the two sides of a join become hash keys.
 
-    Join(cross, a, b) under Filter(a.x = b.y AND a.z > b.z)  ->  Join(inner, a, b, keys x = y, residual z > z)
+Join(cross, a, b) under Filter(a.x = b.y AND a.z > b.z)  ->  Join(inner, a, b, keys x = y, residual z > z)
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from filestore.query.rules.traversal import bottom_up, has_subquery, shift
 
 
 def extract_join_keys(plan: Plan) -> Plan:
-    """Moves equalities from residual conditions into the keys; a CROSS join that gets a condition becomes INNER."""
+    """Moves equalities from residual conditions into the keys; a CROSS join that gets a condition becomes
+    INNER."""
     return bottom_up(plan, _extract)
 
 
@@ -28,8 +29,11 @@ def _extract(plan: Plan) -> Plan:
     return replace(plan, kind=kind, left_keys=plan.left_keys + left, right_keys=plan.right_keys + right, residual=rest)
 
 
-def split_condition(condition: e.Expr | None, width: int) -> tuple[tuple[e.Expr, ...], tuple[e.Expr, ...], e.Expr | None]:
-    """Left keys, right keys and the rest of a condition over left columns (numbers below `width`) followed by right ones."""
+def split_condition(
+    condition: e.Expr | None, width: int
+) -> tuple[tuple[e.Expr, ...], tuple[e.Expr, ...], e.Expr | None]:
+    """Left keys, right keys and the rest of a condition over left columns (numbers below `width`) followed by
+    right ones."""
     left_keys: list[e.Expr] = []
     right_keys: list[e.Expr] = []
     rest: list[e.Expr] = []

@@ -2,8 +2,8 @@
 
     d <= date '1998-12-01' - interval '90' day  ->  d <= timestamp '1998-09-02 00:00'
 
-Only functions whose value follows from their arguments are folded, by the executor's own code. What raises is left as it is: its
-error belongs to the rows that reach it.
+Only functions whose value follows from their arguments are folded, by the executor's own code. What raises is
+left as it is: its error belongs to the rows that reach it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from filestore.types import BOOL, Kind
 
 _LEFT_ALONE = f.VOLATILE | f.TIMEZONE_DEPENDENT
 # Kinds whose text or meaning depends on the session's settings: casts from and to them wait for run time.
-_SETTING_KINDS = frozenset({Kind.TIMESTAMPTZ, Kind.DATE, Kind.TIMESTAMP, Kind.TIME, Kind.INTERVAL, Kind.FLOAT4, Kind.FLOAT8, Kind.BYTEA})
+_SETTING_KINDS = frozenset(
+    {Kind.TIMESTAMPTZ, Kind.DATE, Kind.TIMESTAMP, Kind.TIME, Kind.INTERVAL, Kind.FLOAT4, Kind.FLOAT8, Kind.BYTEA}
+)
 
 
 def fold_constants(plan: Plan) -> Plan:
@@ -54,7 +56,11 @@ def _fold(expr: e.Expr) -> e.Expr:
 
 def _is_plain_cast(expr: e.Cast) -> bool:
     source, target = expr.arg.type.kind, expr.type.kind
-    if Kind.TIMESTAMPTZ in (source, target) or target in (Kind.REGCLASS, Kind.REGTYPE) or source in (Kind.REGCLASS, Kind.REGTYPE):
+    if (
+        Kind.TIMESTAMPTZ in (source, target)
+        or target in (Kind.REGCLASS, Kind.REGTYPE)
+        or source in (Kind.REGCLASS, Kind.REGTYPE)
+    ):
         return False
     texts = {Kind.TEXT, Kind.VARCHAR, Kind.BPCHAR, Kind.NAME, Kind.CHAR, Kind.UNKNOWN}
     return not ((source in texts and target in _SETTING_KINDS) or (target in texts and source in _SETTING_KINDS))

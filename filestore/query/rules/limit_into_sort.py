@@ -1,6 +1,6 @@
 """A Limit above a Sort makes it a top-k.
 
-    Limit(Sort(x, a), 10, offset 5)  ->  Limit(Sort(x, a, keep 15), 10, offset 5)
+Limit(Sort(x, a), 10, offset 5)  ->  Limit(Sort(x, a, keep 15), 10, offset 5)
 """
 
 from __future__ import annotations

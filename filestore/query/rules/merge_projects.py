@@ -1,6 +1,6 @@
 """A projection of a projection is one projection; one that changes nothing is none.
 
-    Project(Project(x, a, b + 1), #1)  ->  Project(x, b + 1)
+Project(Project(x, a, b + 1), #1)  ->  Project(x, b + 1)
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""Chains of inner joins are put in the order that keeps intermediate results small: the largest input streams, small ones are hashed.
+"""Chains of inner joins are put in the order that keeps intermediate results small: the largest input
+streams, small ones are hashed.
 
     Join(Join(region, nation), lineitem)  ->  Join(Join(lineitem, nation), region)
 
-Greedy: start from the largest input; join next the connected input with the fewest estimated rows, as build (right) side. Estimates
-are rows of the table times a fixed factor per condition, which is rough but never worse than the order in which a query was typed.
+Greedy: start from the largest input; join next, as build (right) side, the input by which the result grows
+least: one that is bound by a unique key shrinks it by its own selectivity, any other connected one is taken
+to multiply it by the square root of its rows. Estimates are rows of the table times a fixed factor per
+condition: there are no column statistics yet.
 """
 
 from __future__ import annotations
@@ -20,13 +23,23 @@ from filestore.types import BOOL as _BOOL
 
 Rows = Callable[[TableDef], float]
 
-_SELECTIVITY: Final = {"eq": 0.02, "lt": 0.35, "le": 0.35, "gt": 0.35, "ge": 0.35, "like": 0.1, "ilike": 0.1, "ne": 0.95}
+_SELECTIVITY: Final = {
+    "eq": 0.02,
+    "lt": 0.35,
+    "le": 0.35,
+    "gt": 0.35,
+    "ge": 0.35,
+    "like": 0.1,
+    "ilike": 0.1,
+    "ne": 0.95,
+}
 _OTHER: Final = 0.5
 _VIRTUAL_ROWS: Final = 1000.0
 
 
 def order_joins(plan: Plan, rows: Rows) -> Plan:
-    """Reorders every chain of inner and cross joins; other joins keep their sides (but swap them when inner and lopsided)."""
+    """Reorders every chain of inner and cross joins; other joins keep their sides (but swap them when inner
+    and lopsided)."""
     if isinstance(plan, p.Join) and plan.kind in (JoinKind.INNER, JoinKind.CROSS):
         return _Chain(plan, rows).ordered()
     parts = inputs(plan)
@@ -115,14 +128,15 @@ class _Chain:
         return sum(len(x.columns) for x in self.leaves)
 
     def ordered(self) -> Plan:
-        """The joins in the chosen order; columns are put back into the original order by a projection when it changed."""
+        """The joins in the chosen order; columns are put back into the original order by a projection when it
+        changed."""
         starts: list[int] = []
         at = 0
         for leaf in self.leaves:
             starts.append(at)
             at += len(leaf.columns)
         owner = [i for i, leaf in enumerate(self.leaves) for _ in leaf.columns]
-        order = self._order(owner)
+        order = self._order(owner, starts)
         pending = list(self.conditions)
         plan = self.leaves[order[0]]
         layout = list(range(starts[order[0]], starts[order[0]] + len(plan.columns)))
@@ -142,25 +156,56 @@ class _Chain:
         exprs = tuple(e.Column(plan.columns[i].type, i, plan.columns[i].name) for i in back)
         return p.Project(self.columns, plan, exprs)
 
-    def _order(self, owner: list[int]) -> list[int]:
+    def _order(self, owner: list[int], starts: list[int]) -> list[int]:
         sizes = [estimate(leaf, self.rows) for leaf in self.leaves]
         tables = [_size(leaf, self.rows) for leaf in self.leaves]
-        links: list[set[int]] = [set() for _ in self.leaves]
-        for condition in self.conditions:
-            touched = {owner[x] for x in e.columns_of(condition)}
-            if isinstance(condition, e.Call) and condition.name == "eq" and not has_subquery(condition):
-                for i in touched:
-                    links[i] |= touched - {i}
         remaining = set(range(len(self.leaves)))
         first = max(remaining, key=lambda i: (tables[i], -i))
         order = [first]
         remaining.remove(first)
         while remaining:
-            connected = [i for i in remaining if links[i] & set(order)] or list(remaining)
-            chosen = min(connected, key=lambda i: (sizes[i], i))
+            joined = set(order)
+            growth = {i: self._growth(i, joined, owner, starts[i], sizes[i], tables[i]) for i in remaining}
+            chosen = min(remaining, key=lambda i: (growth[i], sizes[i], i))
             order.append(chosen)
             remaining.remove(chosen)
         return order
+
+    def _growth(
+        self, leaf: int, joined: set[int], owner: list[int], start: int, size: float, table: float
+    ) -> tuple[bool, float]:
+        """(unconnected, by what factor joining a leaf next makes the result grow: its selectivity when a
+        unique key is bound)."""
+        bound: set[int] = set()
+        for condition in self.conditions:
+            if isinstance(condition, e.Call) and condition.name == "eq" and not has_subquery(condition):
+                for here, there in (condition.args, condition.args[::-1]):
+                    inner = here.arg if isinstance(here, e.Cast) else here
+                    others = {owner[x] for x in e.columns_of(there)}
+                    if isinstance(inner, e.Column) and owner[inner.index] == leaf and others and others <= joined:
+                        bound.add(inner.index - start)
+        if not bound:
+            return True, size
+        if _is_unique(self.leaves[leaf], bound):
+            return False, size / max(table, 1.0)
+        return False, float(size**0.5)
+
+
+def _is_unique(plan: Plan, bound: set[int]) -> bool:
+    """Whether equality on these output columns leaves one row at most."""
+    match plan:
+        case p.Scan():
+            columns = {plan.ordinals[i] for i in bound if i < len(plan.ordinals)}
+            return any(set(key.columns) <= columns for key in plan.table.keys)
+        case p.Filter():
+            return _is_unique(plan.input, bound)
+        case p.Project():
+            below = (plan.exprs[i] for i in bound)
+            return _is_unique(plan.input, {x.index for x in below if isinstance(x, e.Column)})
+        case p.Aggregate():
+            return set(range(len(plan.keys))) <= bound
+        case _:
+            return False
 
 
 def _size(plan: Plan, rows: Rows) -> float:

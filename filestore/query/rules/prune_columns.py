@@ -1,6 +1,6 @@
 """Columns that nobody reads are not produced.
 
-    Project(Scan(t: a, b, c; b > 1), a)  ->  Project(Scan(t: a, b; b > 1), a)
+Project(Scan(t: a, b, c; b > 1), a)  ->  Project(Scan(t: a, b; b > 1), a)
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Conditions move towards the rows they restrict: through projections, joins, set operations and group keys, into the scans.
+"""Conditions move towards the rows they restrict: through projections, joins, set operations and group keys,
+into the scans.
 
     Filter(Join(a, b), a.x = 1 AND b.y = 2)  ->  Join(Scan(a, x = 1), Scan(b, y = 2))
 
-An outer join is only crossed on the side it keeps; a condition that null-extended rows cannot meet turns the outer join into an
-inner one first. Conditions move as they are: none is evaluated for a row that it was not evaluated for before, save that the order
-of two conditions is not kept (nor does PostgreSQL promise one).
+An outer join is only crossed on the side it keeps; a condition that null-extended rows cannot meet turns the
+outer join into an inner one first. Conditions move as they are: none is evaluated for a row that it was not
+evaluated for before, save that the order of two conditions is not kept (nor does PostgreSQL promise one).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from filestore.query import plan as p
 from filestore.query.plan import JoinKind, Plan
 from filestore.query.rules.traversal import has_subquery, inputs, is_volatile, shift, substitute, with_inputs
 
-_STRICT: Final = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "like", "ilike", "regex_match", "regex_imatch", "similar_to"})
+_STRICT: Final = frozenset(
+    {"eq", "ne", "lt", "le", "gt", "ge", "like", "ilike", "regex_match", "regex_imatch", "similar_to"}
+)
 
 
 def push_down_predicates(plan: Plan) -> Plan:
@@ -55,7 +58,9 @@ def _push(plan: Plan, conditions: list[e.Expr]) -> Plan:
     move = [c for c in conditions if not is_volatile(c)]
     match plan:
         case p.Filter():
-            return _push_with(plan.input, [*(f for c in e.conjuncts(plan.predicate) for f in factored(c)), *move], stay, plan)
+            return _push_with(
+                plan.input, [*(f for c in e.conjuncts(plan.predicate) for f in factored(c)), *move], stay, plan
+            )
         case p.Scan():
             found = e.conjunction([*e.conjuncts(plan.predicate), *move])
             return _above(replace(plan, predicate=found), stay)
@@ -204,6 +209,16 @@ def _null_if(expr: e.Expr, padded: object) -> bool:
         return bool(callable(padded) and padded(expr.index))
     if isinstance(expr, e.Cast):
         return _null_if(expr.arg, padded)
-    if isinstance(expr, e.Call) and expr.name in ("add", "sub", "mul", "div", "mod", "neg", "lower", "upper", "substring"):
+    if isinstance(expr, e.Call) and expr.name in (
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "mod",
+        "neg",
+        "lower",
+        "upper",
+        "substring",
+    ):
         return any(_null_if(x, padded) for x in expr.args)
     return False

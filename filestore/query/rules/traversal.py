@@ -1,4 +1,5 @@
-"""Plans taken apart and put together again: inputs, expressions, and maps over both. Every rule is written with these."""
+"""Plans taken apart and put together again: inputs, expressions, and maps over both. Every rule is written
+with these."""
 
 from __future__ import annotations
 
@@ -69,7 +70,11 @@ def map_exprs(plan: Plan, rewrite: Rewrite) -> Plan:
             return replace(plan, keys=tuple(each(k) for k in plan.keys), predicate=maybe(plan.predicate))
         case p.IndexRange():
             return replace(
-                plan, prefix=each(plan.prefix), low=maybe(plan.low), high=maybe(plan.high), predicate=maybe(plan.predicate)
+                plan,
+                prefix=each(plan.prefix),
+                low=maybe(plan.low),
+                high=maybe(plan.high),
+                predicate=maybe(plan.predicate),
             )
         case p.FunctionScan():
             return replace(plan, args=each(plan.args))
@@ -164,12 +169,20 @@ def renumber(expr: e.Expr, places: dict[int, int]) -> e.Expr:
 
 
 def has_subquery(expr: e.Expr) -> bool:
-    return isinstance(expr, e.ScalarSubquery | e.InSubquery | e.Exists) or any(has_subquery(x) for x in e.children(expr))
+    return isinstance(expr, e.ScalarSubquery | e.InSubquery | e.Exists) or any(
+        has_subquery(x) for x in e.children(expr)
+    )
 
 
 def is_volatile(expr: e.Expr) -> bool:
     """Whether evaluating it twice, or elsewhere, may give another value."""
-    if isinstance(expr, e.Call) and expr.name in ("random", "clock_timestamp", "gen_random_uuid", "set_config", "pg_notify"):
+    if isinstance(expr, e.Call) and expr.name in (
+        "random",
+        "clock_timestamp",
+        "gen_random_uuid",
+        "set_config",
+        "pg_notify",
+    ):
         return True
     return any(is_volatile(x) for x in e.children(expr))
 
@@ -179,5 +192,3 @@ def is_fixed(expr: e.Expr) -> bool:
     if isinstance(expr, e.Column) or has_subquery(expr):
         return False
     return not is_volatile(expr) and all(is_fixed(x) for x in e.children(expr))
-
-

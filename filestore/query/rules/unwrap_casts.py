@@ -1,7 +1,8 @@
-"""Comparisons are done in the column's own type where the constant allows, so that zone maps and indexes can serve them.
+"""Comparisons are done in the column's own type where the constant allows, so that zone maps and indexes can
+serve them.
 
-    d::timestamp < timestamp '1998-09-02'  ->  d < date '1998-09-02'
-    i::bigint = bigint '5'                 ->  i = integer '5'
+d::timestamp < timestamp '1998-09-02'  ->  d < date '1998-09-02' i::bigint = bigint '5'                 ->  i
+= integer '5'
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ def _unwrap(expr: e.Expr) -> e.Expr:
     symbol = _SYMBOLS[expr.name]
     if isinstance(left, e.Const) and isinstance(right, e.Cast):
         left, right, symbol = right, left, COMMUTED[symbol]
-    if not (isinstance(left, e.Cast) and isinstance(left.arg, e.Column) and isinstance(right, e.Const)) or right.value is None:
+    if (
+        not (isinstance(left, e.Cast) and isinstance(left.arg, e.Column) and isinstance(right, e.Const))
+        or right.value is None
+    ):
         return expr
     column, value = left.arg, right.value
     source, target = column.type.kind, left.type.kind
@@ -53,7 +57,8 @@ def _compare(symbol: str, column: e.Column, value: Any) -> e.Expr:
 
 
 def _dates(expr: e.Expr, symbol: str, column: e.Column, value: int) -> e.Expr:
-    """A date against a moment: the day it lies in, with the sign that keeps the meaning when it is not midnight."""
+    """A date against a moment: the day it lies in, with the sign that keeps the meaning when it is not
+    midnight."""
     day, rest = divmod(value, _DAY_US)
     if not _DAYS[0] <= day <= _DAYS[1]:
         return expr
