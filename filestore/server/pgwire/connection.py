@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 # A client may send this much ahead of what is being served; then reading stops.
 QUEUED_BYTES_MAX: Final = 1 << 20
 AUTHENTICATION_SECONDS: Final = 60
+BIND: Final = ord("B")
 SECRET_BYTES: Final = 4
 
 
@@ -150,10 +151,18 @@ class Connection:
                 self._pipe.write(answer)
             if not data:
                 return
-        messages = self._codec.feed(data)
         if self.busy:
-            self._enqueue(messages, len(data))
+            self._enqueue(self._codec.feed(data), len(data))
             return
+        if data[0] == BIND and self._dialogue is not None and not self._codec.buffered:
+            try:
+                if self._dialogue.answered(data):
+                    return
+            except Exception as error:  # noqa: BLE001 - the client is told
+                self._message = None
+                self._failed(error)
+                return
+        messages = self._codec.feed(data)
         for i, message in enumerate(messages):
             self._serve(message)
             if self._task is not None:

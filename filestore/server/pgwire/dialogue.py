@@ -23,14 +23,19 @@ from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from filestore import errors
+from filestore.query.point import PointSelect
 from filestore.result import CopyIn, CopyOut, Notice, Result
 from filestore.server.pgwire import messages as m
 from filestore.server.pgwire import replies as r
 from filestore.server.pgwire.copy_kernels import BINARY_HEADER_BYTES, copy_data_rows
 from filestore.server.pgwire.encode import RowEncoder
 from filestore.server.pgwire.parameters import given_types
+from filestore.server.pgwire.point import PointAnswers
 from filestore.server.pgwire.portal import Portal, RowSource, WireStatement
+from filestore.storage.vector import Vector
 from filestore.storage.wait import Wait
 from filestore.txn.drive import Job, Steps
 
@@ -45,6 +50,11 @@ PIECE_BYTES: Final = 256 << 10
 NO_LIMIT: Final = 1 << 62
 # Unnamed statements that are kept because drivers parse the same text over and over.
 UNNAMED_KEPT: Final = 64
+
+SELECT_ONE: Final = r.CommandComplete("SELECT 1").encode()
+SELECT_NONE: Final = r.CommandComplete("SELECT 0").encode()
+# What is left of a result whose rows have all been sent: executing its portal again finds no more.
+ANSWERED: Final = Result("SELECT", counts_rows=True)
 
 Flush = Callable[[], Wait | None]
 
@@ -102,7 +112,21 @@ class Dialogue:
         self._statements: dict[str, WireStatement] = {}
         self._unnamed: dict[tuple[object, ...], WireStatement] = {}
         self._portals: dict[str, Portal] = {}
+        self._points = PointAnswers(session, lock, self._statements)
         self._in_block = False
+
+    def answered(self, data: bytes) -> bool:
+        """Whether what was read is a prepared point SELECT that the compiled way has answered into `out`."""
+        if self.state is not State.READY:
+            return False
+        answer = self._points.answer(data)
+        if answer is None:
+            return False
+        if self._portals:
+            self._drop_portal("")  # as its Bind would have done
+        self.out.append(answer)
+        self._flush()
+        return True
 
     def handle(self, message: m.Message) -> Steps[None] | None:
         """Does what the message asks; a generator when it may have to wait. Raises what the client is to be told by
@@ -229,12 +253,17 @@ class Dialogue:
                 raise errors.DuplicateCursor(f'cursor "{name}" already exists')
         elif name in self._portals:
             self._drop_portal(name)
-        names = (name, message.statement)
-        parameters = statement.parameters.vectors(
-            message.values, message.parameter_formats, self.session.settings, names
-        )
-        self._portals[name] = Portal(name, statement, parameters, statement.encoder(message.result_formats))
+        portal = Portal(name, statement, message, statement.encoder(message.result_formats))
+        if statement.prepared.point is None:
+            portal.parameters = self._parameters(portal)
+        self._portals[name] = portal
         self.out.append(r.BIND_COMPLETE)
+
+    def _parameters(self, portal: Portal) -> list[Vector]:
+        bind = portal.bind
+        return portal.statement.parameters.vectors(
+            bind.values, bind.parameter_formats, self.session.settings, (bind.portal, bind.statement)
+        )
 
     def describe(self, message: m.Describe) -> None:
         """Tells what a statement or portal takes and gives, without running it."""
@@ -253,10 +282,28 @@ class Dialogue:
     def execute(self, message: m.Execute) -> Steps[None] | None:
         """Runs a portal, or goes on where a row limit stopped it."""
         portal = self._portal(message.portal)
-        if portal.statement.prepared.statement is None:
+        prepared = portal.statement.prepared
+        if prepared.statement is None:
             self.out.append(r.EMPTY_QUERY)
             return None
-        return self._run(portal, message.max_rows if message.max_rows > 0 else NO_LIMIT)
+        limit = message.max_rows
+        if prepared.point is not None and limit <= 0 and not portal.ran and self._point(portal, prepared.point):
+            return None
+        return self._run(portal, limit if limit > 0 else NO_LIMIT)
+
+    def _point(self, portal: Portal, point: PointSelect) -> bool:
+        """Answers a point SELECT by its compiled form; whether that could."""
+        session, prepared, bind = self.session, portal.statement.prepared, portal.bind
+        request = np.frombuffer(bind.body, np.uint8)
+        with self._lock:
+            end = session.run_point(prepared, request, bind.formats_at, 0)
+            if end < 0:
+                return False
+            # Copied under the lock: another connection may use the same prepared form next.
+            self.out.append(point.out[:end].tobytes() if end else b"")
+        self.out.append(SELECT_ONE if end else SELECT_NONE)
+        portal.ran, portal.result = True, ANSWERED
+        return True
 
     def _run(self, portal: Portal, limit: int) -> Steps[None]:
         statement = portal.statement
@@ -264,8 +311,9 @@ class Dialogue:
         if portal.result is None:
             if portal.ran:
                 raise errors.ObjectNotInPrerequisiteState(f'portal "{portal.name}" cannot be run anymore')
+            parameters = self._parameters(portal) if portal.parameters is None else portal.parameters
             portal.ran = True
-            result = yield from self._engine(self.session.execute_prepared(statement.prepared, portal.parameters))
+            result = yield from self._engine(self.session.execute_prepared(statement.prepared, parameters))
             if result.copy_in is not None:
                 result = yield from self._copy_in(result.copy_in)
             elif result.copy_out is not None:
@@ -293,9 +341,15 @@ class Dialogue:
             self._drop_portal(message.name)
         self.out.append(r.CLOSE_COMPLETE)
 
-    def sync(self, _message: m.Message) -> Steps[None]:
+    def sync(self, _message: m.Message) -> Steps[None] | None:
         """Ends the group: commits an implicit transaction, then says ready."""
         self.state = State.READY
+        if self.session.transaction is None:
+            self._ready()
+            return None
+        return self._end_group()
+
+    def _end_group(self) -> Steps[None]:
         yield from self._finish()
         self._ready()
 

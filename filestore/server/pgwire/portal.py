@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from filestore.query.datetime_text import TextSettings
 from filestore.result import Result
 from filestore.server.pgwire.encode import RowEncoder
+from filestore.server.pgwire.messages import Bind
 from filestore.server.pgwire.parameters import ParameterDecoder
 from filestore.server.pgwire.replies import NO_DATA, ParameterDescription
 from filestore.storage.vector import Batch, Vector
@@ -27,23 +28,13 @@ if TYPE_CHECKING:
 ROWS_AT_ONCE = 4096
 
 
-class PointPath(Protocol):
-    """The compiled way of a prepared statement: from Bind's bytes to the reply's."""
-
-    def run(self, body: bytes, formats_at: int) -> bytes | None:
-        """DataRow and CommandComplete for the Bind message `body`, whose parameter formats begin at `formats_at`.
-
-        None when the general path has to answer. Called with the engine lock held; raises what a statement raises.
-        """
-
-
 class WireStatement:
     """A prepared statement with its descriptions, parameter decoders and row encoders.
 
     `prepared` may be bound again by the session when definitions change; then `stale` and everything here is made anew.
     """
 
-    __slots__ = ("_encoders", "columns", "name", "parameters", "point", "prepared", "types")
+    __slots__ = ("_encoders", "columns", "name", "parameters", "prepared", "types")
 
     def __init__(self, name: str, prepared: Prepared) -> None:
         self.name = name
@@ -51,7 +42,6 @@ class WireStatement:
         self.types = prepared.parameters
         self.columns = prepared.columns
         self.parameters = ParameterDecoder(prepared.parameters)
-        self.point: PointPath | None = getattr(prepared, "point", None)
         self._encoders: dict[tuple[int, ...], RowEncoder] = {}
 
     @property
@@ -76,18 +66,20 @@ class WireStatement:
 
 @dataclass(slots=True)
 class Portal:
-    """A prepared statement with its parameters, ready to run or half read."""
+    """A prepared statement with its parameters, ready to run or half read.
+
+    `parameters` are None while the compiled path, which reads them from the Bind message itself, has not been tried.
+    `result` is what running it gave, None for what cannot be run again.
+    """
 
     name: str
     statement: WireStatement
-    parameters: list[Vector]
+    bind: Bind
     encoder: RowEncoder | None
+    parameters: list[Vector] | None = None
     rows: RowSource | None = None
     result: Result | None = None
-    sent: int = 0
     ran: bool = False
-    body: bytes = b""
-    formats_at: int = 0
 
     def close(self) -> None:
         if self.rows is not None:

@@ -7,6 +7,7 @@ comment. After libpq's PQtrace and pgproto3's trace_test.go.
 from __future__ import annotations
 
 import ast
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,14 @@ def shown(value: Any) -> str:
     if isinstance(value, r.Done):
         return r.NAMES_OF_DONE[value.kind]
     if isinstance(value, r.ErrorResponse):
-        fields = {k: v for k, v in value.fields.items() if k not in _ROUTINE}
-        return f"{type(value).__name__} {fields!r}"
+        told = {k: v for k, v in value.fields.items() if k not in _ROUTINE}
+        return f"{type(value).__name__} {told!r}"
     if isinstance(value, r.RowDescription):
         rows = ", ".join(
             repr((f.name, f.table_oid, f.attnum, f.type_oid, f.size, f.modifier, f.format)) for f in value.fields
         )
         return f"RowDescription {rows}"
-    arguments = ", ".join(repr(getattr(value, name)) for name in value.__slots__)
+    arguments = ", ".join(repr(getattr(value, f.name)) for f in fields(value))
     return f"{type(value).__name__} {arguments}".rstrip()
 
 
