@@ -11,6 +11,7 @@ Thread rule: one thread at a time; generators run with the engine lock held; `ca
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -267,7 +268,8 @@ class Session:
     def plan(self, statement: Statement, types: Sequence[SqlType | None] = ()) -> p.Bound:
         """Binds and optimises a statement. Raises 42xxx with positions, 0A000 for what is not built."""
         catalog = self.catalog()
-        return optimize(bind(statement, catalog, types), catalog)
+        bound = optimize(bind(statement, catalog, types), catalog)
+        return replace(bound, little=rows_read(bound.plan, lambda _: math.inf) <= INLINE_ROWS)
 
     def _bind_prepared(self, prepared: Prepared) -> None:
         statement = prepared.statement
@@ -318,12 +320,12 @@ class Session:
                 "SELECT",
                 bound.plan.columns,
                 execute(bound.plan, context),
-                inline=self.reads_little(bound.plan),
+                inline=self.reads_little(bound),
                 counts_rows=True,
             )
         if transaction.read_only:
             raise errors.ReadOnlyTransaction(f"cannot execute {bound.kind.upper()} in a read-only transaction")
-        write = dml.WriteContext(self.engine, transaction, context, lambda plan: self.run_source(plan, context))
+        write = dml.WriteContext(self.engine, transaction, context, lambda plan: self.run_source(plan, bound, context))
         written = yield from self.lock_waits(_write(bound.plan, write))
         columns = bound.plan.columns or None
         return Result(f"{_TAGS[bound.kind]} {written.count}", columns, iter(written.returned))
@@ -355,17 +357,17 @@ class Session:
             return -1
         return point.run(table.directory, key.index.pages.data, timestamp, mark, bound, request, bind_at, at)
 
-    def run_source(self, source: p.Plan, context: ExecutionContext) -> Steps[list[Batch]]:
-        """All batches of a plan; a plan that reads much runs on a worker, without the engine lock."""
-        if self.reads_little(source):
+    def run_source(self, source: p.Plan, bound: p.Bound, context: ExecutionContext) -> Steps[list[Batch]]:
+        """All batches of a statement's source; one that reads much runs on a worker, without the engine lock."""
+        if self.reads_little(bound):
             return list(execute(source, context))
         job = Job(self.database.workers, lambda: list(execute(source, context)))
         yield job
         return job.value()
 
-    def reads_little(self, plan: p.Plan) -> bool:
-        """Whether running the plan is short enough for the event loop."""
-        return rows_read(plan, lambda t: self.engine.table(t).live_rows) <= INLINE_ROWS
+    def reads_little(self, bound: p.Bound) -> bool:
+        """Whether running the statement is short enough for the event loop."""
+        return bound.little or rows_read(bound.plan, lambda t: self.engine.table(t).live_rows) <= INLINE_ROWS
 
     def value_of(self, text: str) -> str:
         """The text of a query's single value, for messages; runs in the session's transaction."""

@@ -268,10 +268,12 @@ class Bound:
     """A bound statement, ready to run with parameters: what the plan cache keeps.
 
     kind: "select" | "insert" | "update" | "delete" | "explain". `tables` are the definitions it depends on; it is stale as
-    soon as the registry holds another definition under one of their oids.
+    soon as the registry holds another definition under one of their oids. `little`: whatever the tables hold, running it touches few
+    rows (it only looks up keys).
     """
 
     kind: str
     plan: Plan
     parameters: tuple[SqlType, ...] = ()
     tables: tuple[TableDef, ...] = ()
+    little: bool = False
