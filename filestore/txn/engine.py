@@ -69,7 +69,6 @@ class Engine:
         self.registry = Registry()
         self.tables: dict[int, Table] = {}
         self.added_keys: dict[int, list[tuple[Table, StoredKey]]] = {}
-        # type: ignore[assignment]  # set by recovery, before anyone has the engine
         self.manager: TransactionManager  # from `open` on
         self.checkpointer = Checkpointer(self)
         self.closed = False
@@ -144,7 +143,7 @@ class Engine:
         """The index behind a key of a table. Raises 42704."""
         for stored in self.table(definition).stored_keys:
             if stored.definition.oid == key.oid:
-                return stored  # type: ignore[no-any-return]
+                return stored
         raise errors.UndefinedObject(f'index "{key.name}" does not exist')
 
     def indexes(self, storage_id: int) -> dict[int, StoredKey]:

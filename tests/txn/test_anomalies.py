@@ -1,4 +1,7 @@
-"""One script per anomaly and level (Hermitage's names), with the outcome that PostgreSQL 15 has; permitted ones are asserted as such."""
+"""One script per anomaly and level (Hermitage's names), with the outcome that PostgreSQL 15 has.
+
+Permitted anomalies are asserted as such.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,123 @@
+"""Replay: any suffix again gives the same state; damage to a record is named; what is left behind is used again."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import engine_model as m
+import pytest
+
+from filestore import errors
+from filestore.hal import SimulatedDisk
+from filestore.storage.log_record import Record, RecordKind, encode_group
+from filestore.txn import recovery
+from filestore.txn.engine import Engine
+
+
+def written(seed, checkpoints):
+    """A directory with a log to replay, and the states it went through."""
+    disk = SimulatedDisk()
+    db = m.Model(disk, seed)
+    for i in range(40):
+        db.transaction()
+        if checkpoints and i % 15 == 7:
+            db.engine.checkpoint()
+    db.engine.store.close()
+    return disk, db
+
+
+def without_definitions(group):
+    """The group without DDL, which would make storage anew whose arenas are gone; test_crash_engine does that."""
+    rest = group.kind != RecordKind.DDL
+    fields = {name: getattr(group, name)[rest] for name in ("kind", "storage_id", "offset", "length")}
+    return dataclasses.replace(group, **fields)
+
+
+@pytest.mark.parametrize("checkpoints", [False, True])
+def test_any_suffix_may_be_replayed_again(seed, checkpoints, monkeypatch):
+    disk, db = written(seed, checkpoints)
+    rng = random.Random(seed)
+
+    class Twice(recovery.Recovery):
+        def finish(self):
+            self.replayer.finish()
+            start = rng.randrange(len(groups) + 1)
+            for group in groups[start:]:
+                self.replayer.feed(without_definitions(group))
+                if rng.random() < 0.2:
+                    self.replayer.finish()
+            super().finish()
+
+    store = Engine.open(disk, m.options(3)).store
+    store.close()
+    groups = []
+    real = m.Engine.__init__
+
+    def opened(self, store, options):
+        real(self, store, options)
+        recover = store.recover
+
+        def remember():
+            for group in recover():
+                groups.append(group)
+                yield group
+
+        store.recover = remember
+
+    monkeypatch.setattr(recovery, "Recovery", Twice)
+    monkeypatch.setattr(m.Engine, "__init__", opened)
+    engine = Engine.open(disk, m.options(4))
+    last = len(db.states) - 1
+    m.verify(engine, db.states, last, last)
+    engine.close()
+
+
+def test_numbers_go_on_after_a_restart(seed):
+    disk, db = written(seed, True)
+    before = db.engine.manager
+    engine = Engine.open(disk, m.options(5))
+    assert engine.manager.last_committed == before.last_committed
+    assert engine.manager.durable_timestamp == before.last_committed
+    numbers = [n for t in engine.registry.tables() for n in (t.oid, t.storage_id, *(k.oid for k in t.keys))]
+    assert engine.registry.new_oid() > max(numbers)
+    engine.close()
+
+
+def test_a_record_that_lies_is_refused():
+    disk = SimulatedDisk()
+    engine = Engine.open(disk, m.options(1))
+    table = m.create(engine, m.table_def("t"))
+    images: list[bytes] = []
+    table.append(engine.begin().mark, m.vectors([(1, b"a long enough value")]), 1, images=images)
+    lie = images[0][:-5]
+    engine.log.when_durable(engine.log.append(encode_group(99, 99, [Record(RecordKind.ROWS, table.storage_id, lie)])))
+    engine.store.close()
+    with pytest.raises(errors.DataCorrupted, match=r"public\.t"):
+        Engine.open(disk, m.options(2))
+
+
+def test_a_failed_log_acknowledges_nothing_more():
+    disk = SimulatedDisk()
+    engine = Engine.open(disk, m.options(1))
+    table = m.create(engine, m.table_def("t"))
+    txn = engine.begin()
+    m.run(m.insert(txn, table, [(1, b"kept")]))
+    engine.commit(txn).result()
+    disk.fail("sync", "wal")
+    txn = engine.begin()
+    m.run(m.insert(txn, table, [(2, b"unknown")]))
+    with pytest.raises(errors.StorageFailed):
+        engine.commit(txn).result()
+    assert engine.failed is not None
+    assert m.committed(engine, table) == {1: b"kept"}, "what is not durable is not seen"
+    txn = engine.begin()
+    m.run(m.insert(txn, table, [(3, b"refused")]))
+    with pytest.raises(errors.StorageFailed):
+        engine.commit(txn)
+    engine.abort(txn)
+    engine.close()
+    engine = Engine.open(disk, m.options(2))
+    rows = m.committed(engine, engine.table(engine.registry.table("public", "t")))
+    assert rows in ({1: b"kept"}, {1: b"kept", 2: b"unknown"})
+    engine.close()
