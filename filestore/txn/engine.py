@@ -141,9 +141,9 @@ class Engine:
 
     def index(self, definition: TableDef, key: KeyDef) -> StoredKey:
         """The index behind a key of a table. Raises 42704."""
-        for stored in self.table(definition).stored_keys:
-            if stored.definition.oid == key.oid:
-                return stored
+        found = self.indexes(self.table(definition).storage_id).get(key.oid)
+        if found is not None:
+            return found
         raise errors.UndefinedObject(f'index "{key.name}" does not exist')
 
     def indexes(self, storage_id: int) -> dict[int, StoredKey]:
