@@ -11,9 +11,9 @@ from typing import Any
 
 from filestore import errors
 from filestore.query import plan as p
+from filestore.query.bind_context import Context
 from filestore.query.bind_dml import bind_delete, bind_insert, bind_update
-from filestore.query.bind_expr import Context
-from filestore.query.bind_select import bind_query
+from filestore.query.bind_query import bind_query
 from filestore.query.coerce import Coercion
 from filestore.query.plan import Bound, OutputColumn
 from filestore.query.rules.decorrelate import decorrelate

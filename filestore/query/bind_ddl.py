@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from filestore import errors
 from filestore.query import expr as e
-from filestore.query.bind_expr import Context, ExprBinder
+from filestore.query.bind_context import Context
+from filestore.query.bind_expr import ExprBinder
 from filestore.query.coerce import Coercion
 from filestore.query.names import MAX_NAME_BYTES
 from filestore.query.parse import expression
@@ -86,10 +87,9 @@ def define_table(
             raise errors.DuplicateColumn(f'column name "{column.name}" conflicts with a system column name')
     columns = tuple(ColumnDef(c.name, c.type, c.not_null, c.default) for c in spec.columns)
     table = TableDef(next_oid(), schema, spec.table.name, columns)
-    for spec_column, column in zip(spec.columns, columns, strict=True):
-        if column.default is not None:
-            bind_default(column, catalog)
-        del spec_column
+    for defined in columns:
+        if defined.default is not None:
+            bind_default(defined, catalog)
     used: set[str] = {spec.table.name}
 
     def free(name: str) -> bool:

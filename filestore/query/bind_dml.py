@@ -15,11 +15,13 @@ from sqlglot import exp
 from filestore import errors
 from filestore.query import expr as e
 from filestore.query import plan as p
+from filestore.query.bind_context import Context, name_of, row_items
 from filestore.query.bind_ddl import bind_checks, bind_default
-from filestore.query.bind_expr import Context, ExprBinder, name_of, row_items
+from filestore.query.bind_expr import ExprBinder
 from filestore.query.bind_from import bind_from, stored_scan
 from filestore.query.bind_names import output_name
-from filestore.query.bind_select import _subquery_binder, bind_query, position
+from filestore.query.bind_order import position
+from filestore.query.bind_query import bind_query, subquery_binder
 from filestore.query.names import nearest
 from filestore.query.plan import OutputColumn, Plan
 from filestore.query.rules.decorrelate import is_correlated, map_columns
@@ -128,8 +130,8 @@ def bind_insert(context: Context, node: Any) -> Plan:
     if with_ is not None and query is not None:
         query.set("with_", with_)
     if query is None:
-        source: Plan = p.Values((), (tuple(_default(context, table, i) for i in range(len(table.columns))),))
-        source = p.Values(stored_scan(table).columns, source.rows)
+        row = tuple(_default(context, table, i) for i in range(len(table.columns)))
+        source: Plan = p.Values(stored_scan(table).columns, (row,))
     elif isinstance(query, exp.Values) and not any(query.args.get(k) for k in ("order", "limit", "offset", "with_")):
         source = _insert_values(context, table, listed, query)
     else:
@@ -160,7 +162,7 @@ def _count_checked(context: Context, given: int, table: TableDef, listed: list[i
 
 
 def _insert_values(context: Context, table: TableDef, listed: list[int] | None, node: Any) -> Plan:
-    binder = ExprBinder(context, Scope(None), "VALUES", _subquery_binder(context))
+    binder = ExprBinder(context, Scope(None), "VALUES", subquery_binder(context))
     rows: list[tuple[e.Expr, ...]] = []
     width = None
     for row in node.expressions:
@@ -331,11 +333,11 @@ def _predicate(context: Context, node: Any, scope: Scope) -> e.Expr | None:
     where = node.args.get("where")
     if where is None:
         return None
-    return ExprBinder(context, scope, "WHERE", _subquery_binder(context)).condition(where.this)
+    return ExprBinder(context, scope, "WHERE", subquery_binder(context)).condition(where.this)
 
 
 def _assignments(context: Context, node: Any, table: TableDef, scope: Scope) -> list[tuple[int, e.Expr]]:
-    binder = ExprBinder(context, scope, "UPDATE", _subquery_binder(context))
+    binder = ExprBinder(context, scope, "UPDATE", subquery_binder(context))
     found: dict[int, e.Expr] = {}
     for item in node.expressions:
         if not isinstance(item, exp.EQ):
@@ -407,7 +409,7 @@ def _returning(
     if not scope.relations:
         scope = Scope(None)
         scope.add(_table_relation(table, alias))
-    binder = ExprBinder(context, scope, "RETURNING", _subquery_binder(context))
+    binder = ExprBinder(context, scope, "RETURNING", subquery_binder(context))
     found: list[tuple[e.Expr, OutputColumn]] = []
     for item in returning.expressions:
         if isinstance(item, exp.Star):

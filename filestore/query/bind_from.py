@@ -11,7 +11,8 @@ from filestore import errors
 from filestore.query import expr as e
 from filestore.query import functions as f
 from filestore.query import plan as p
-from filestore.query.bind_expr import Context, ExprBinder, name_of, offset_of
+from filestore.query.bind_context import NO_FUNCTION_HINT, Context, name_of, offset_of
+from filestore.query.bind_expr import ExprBinder
 from filestore.query.coerce import select
 from filestore.query.names import nearest
 from filestore.query.plan import JoinKind, OutputColumn, Plan
@@ -24,10 +25,10 @@ QueryBinder = Callable[..., tuple[Plan, Scope]]
 SERIES: Final = tuple(
     f.Overload("generate_series", types, types[0])
     for types in (
-        (INT4, INT4), (INT4, INT4, INT4), (INT8, INT8), (INT8, INT8, INT8), (NUMERIC, NUMERIC), (NUMERIC, NUMERIC, NUMERIC),
-        (TIMESTAMP, TIMESTAMP, INTERVAL), (TIMESTAMPTZ, TIMESTAMPTZ, INTERVAL),
+        *((t,) * count for t in (INT4, INT8, NUMERIC) for count in (2, 3)),
+        *((t, t, INTERVAL) for t in (TIMESTAMP, TIMESTAMPTZ)),
     )
-)  # fmt: skip
+)
 
 
 def bind_from(context: Context, nodes: list[Any], joins: list[Any], scope: Scope, query: QueryBinder) -> Plan:
@@ -243,7 +244,7 @@ class _From:
             shown = ", ".join(a.type.without_modifiers().name for a in args)
             raise errors.UndefinedFunction(
                 f"function generate_series({shown}) does not exist",
-                hint="No function matches the given name and argument types. You might need to add explicit type casts.",
+                hint=NO_FUNCTION_HINT,
                 position=self.position(node),
             )
         bound = self.context.coercion.call(found, args)

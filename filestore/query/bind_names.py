@@ -6,9 +6,8 @@ from typing import Any, Final
 
 from sqlglot import exp
 
-from filestore.query.bind_expr import name_of
+from filestore.query.bind_context import name_of
 from filestore.query.bind_types import sql_type
-from filestore.query.statements import Source
 from filestore.types import Kind
 
 UNNAMED: Final = "?column?"
@@ -65,7 +64,7 @@ def _figure(node: Any) -> tuple[str | None, int]:
         name, strength = _figure(node.this)
         if strength > 1:
             return name, strength
-        kind = sql_type(node.to, Source("", 0)).kind
+        kind = sql_type(node.to).kind
         return _INTERNAL.get(kind, kind.value), 1
     if isinstance(node, exp.Boolean):
         return "bool", 1

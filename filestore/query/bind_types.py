@@ -8,7 +8,6 @@ from sqlglot import exp
 
 from filestore import errors
 from filestore.query.names import MARK, resolve_type
-from filestore.query.statements import Source
 from filestore.types import CHAR, SqlType
 
 _T = exp.DType
@@ -24,7 +23,7 @@ _NAMES: Final = {
 }  # fmt: skip
 
 
-def sql_type(node: Any, source: Source, position: int | None = None) -> SqlType:
+def sql_type(node: Any, position: int | None = None) -> SqlType:
     """The type a DataType node names. Errors as `names.resolve_type`."""
     if isinstance(node, exp.ObjectIdentifier):
         return resolve_type(str(node.this).lower(), (), position)
@@ -34,7 +33,7 @@ def sql_type(node: Any, source: Source, position: int | None = None) -> SqlType:
         shown = inner.sql("postgres").lower() if inner is not None else "array"
         return resolve_type(shown, (), position, array=True)
     if kind is _T.USERDEFINED:
-        return _by_name(node, source, position)
+        return _by_name(node, position)
     if kind is _T.DOUBLE and node.expressions:
         return resolve_type("float", _modifiers(node, position), position)
     name = _NAMES.get(kind)
@@ -45,7 +44,7 @@ def sql_type(node: Any, source: Source, position: int | None = None) -> SqlType:
     return resolve_type(name, _modifiers(node, position), position)
 
 
-def _by_name(node: Any, source: Source, position: int | None) -> SqlType:
+def _by_name(node: Any, position: int | None) -> SqlType:
     kind = node.args.get("kind")
     if isinstance(kind, exp.Identifier) and kind.args.get("quoted"):
         if kind.this == "char":

@@ -77,6 +77,10 @@ def show(expr: e.Expr, columns: Sequence[p.OutputColumn]) -> str:
         case e.InSubquery(args=args, negated=negated):
             left = show(args[0], columns) if len(args) == 1 else f"({each(args)})"
             return f"({left} {'NOT ' if negated else ''}IN (SubPlan))"
+        case e.Applied(args=args):
+            return f"(subquery for each {', '.join(show(a, columns) for a in args)})"
+        case e.OuterValue(number=number):
+            return f"outer {number}"
         case e.Exists():
             return "EXISTS(SubPlan)"
         case e.Aggregate():

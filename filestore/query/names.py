@@ -63,11 +63,13 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 UNBUILT_TYPES: Final = frozenset(
     {
-        "json", "jsonb", "xml", "money", "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit", "bit varying", "point", "line", "lseg",
-        "box", "path", "polygon", "circle", "tsvector", "tsquery", "timetz", "time with time zone", "int4range", "int8range", "numrange",
-        "tsrange", "tstzrange", "daterange", "serial", "bigserial", "smallserial", "serial4", "serial8", "serial2",
-        "regoper", "regoperator", "regprocedure", "regcollation", "regconfig", "regdictionary", "xid", "xid8",
-        "cid", "tid", "pg_lsn", "int2vector", "oidvector", "record", "cstring", "hstore", "aclitem", "jsonpath", "pg_node_tree",
+        "json", "jsonb", "xml", "money", "inet", "cidr", "macaddr", "macaddr8", "bit", "varbit",
+        "bit varying", "point", "line", "lseg", "box", "path", "polygon", "circle", "tsvector", "tsquery",
+        "timetz", "time with time zone", "int4range", "int8range", "numrange", "tsrange", "tstzrange",
+        "daterange", "serial", "bigserial", "smallserial", "serial4", "serial8", "serial2", "regoper",
+        "regoperator", "regprocedure", "regcollation", "regconfig", "regdictionary", "xid", "xid8", "cid",
+        "tid", "pg_lsn", "int2vector", "oidvector", "record", "cstring", "hstore", "aclitem", "jsonpath",
+        "pg_node_tree",
     }
 )  # fmt: skip
 _WORDS_WITH_PRECISION: Final = ("timestamp", "time", "interval")

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import ParseError, TokenError
-from sqlglot.tokens import TokenType
+from sqlglot.tokenizer_core import TokenType
 
 from filestore import errors
 from filestore.query import lexer
@@ -26,18 +26,21 @@ from filestore.query.statements import Source, Statement
 # Calls whose arguments have a syntax of their own, and words before a parenthesis that are no calls.
 _OWN_SYNTAX: Final = frozenset(
     {
-        "cast", "extract", "substring", "trim", "position", "overlay", "over", "conflict", "filter", "within", "group", "rollup", "cube",
-        "grouping", "sets", "materialized", "zone", "symmetric", "asymmetric", "to", "collate", "by", "row", "key", "recursive", "only",
-        "lateral", "bernoulli", "system", "returning", "array", "exists", "any", "some", "all", "using", "in", "as", "and", "or", "not",
-        "on", "values", "select", "from", "where", "having", "limit", "offset", "union", "intersect", "except", "when", "then", "else",
-        "case", "between", "like", "ilike", "is", "distinct", "interval", "date", "time", "timestamp", "operator", "into", "set",
-        "default", "escape", "similar", "with", "join", "table", "fetch", "first", "next", "for", "of", "treat", "normalize",
+        "cast", "extract", "substring", "trim", "position", "overlay", "over", "conflict", "filter",
+        "within", "group", "rollup", "cube", "grouping", "sets", "materialized", "zone", "symmetric",
+        "asymmetric", "to", "collate", "by", "row", "key", "recursive", "only", "lateral", "bernoulli",
+        "system", "returning", "array", "exists", "any", "some", "all", "using", "in", "as", "and", "or",
+        "not", "on", "values", "select", "from", "where", "having", "limit", "offset", "union", "intersect",
+        "except", "when", "then", "else", "case", "between", "like", "ilike", "is", "distinct", "interval",
+        "date", "time", "timestamp", "operator", "into", "set", "default", "escape", "similar", "with",
+        "join", "table", "fetch", "first", "next", "for", "of", "treat", "normalize",
     }
 )  # fmt: skip
 _CALLABLE_KEYWORDS: Final = frozenset(
     {
-        "left", "right", "replace", "format", "current_schema", "current_catalog", "char", "chr", "mod", "div", "length", "row_number",
-        "first_value", "last_value", "truncate", "xmlelement", "uuid", "unnest", "map", "list", "range", "struct", "merge", "glob",
+        "left", "right", "replace", "format", "current_schema", "current_catalog", "char", "chr", "mod",
+        "div", "length", "row_number", "first_value", "last_value", "truncate", "xmlelement", "uuid",
+        "unnest", "map", "list", "range", "struct", "merge", "glob",
     }
 )  # fmt: skip
 _TYPE_WORDS: Final = frozenset(
@@ -127,9 +130,9 @@ def _source(text: str, piece: Piece) -> Source:
         previous = token.text
         if token.kind in ("estring", "dollar") or (token.kind == "string" and token.text[0] != "'"):
             value = "'" + lexer.string_value(token.text, token.start + 1).replace("'", "''") + "'"
-            before = text[at : token.start]
-            parts += [before, value]
-            length += len(before)
+            gap = text[at : token.start]
+            parts += [gap, value]
+            length += len(gap)
             shifts.append((length, token.start))
             length += len(value)
             shifts.append((length, token.end))

@@ -121,8 +121,8 @@ def _create_table(tokens: Sequence[Token]) -> errors.Error | None:
             if clause in (word, pair, triple):
                 if word == "DEFERRABLE" and previous.upper == "NOT":
                     continue
-                return errors.FeatureNotSupported(f"{what} are not supported" if what.endswith("s") else f"{what} is not supported",
-                                                  position=token.start + 1)  # fmt: skip
+                verb = "are" if what.endswith("s") and not what.isupper() else "is"
+                return errors.FeatureNotSupported(f"{what} {verb} not supported", position=token.start + 1)
     return None
 
 

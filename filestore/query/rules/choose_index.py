@@ -50,7 +50,7 @@ def _choose(node: Plan, rows: Rows) -> Plan:
 def _bindings(scan: p.Scan) -> list[tuple[e.Expr, int, str, tuple[e.Expr, ...]]]:
     """(condition, table column, operator, values) of each conjunct that binds one column by a fixed value of
     its own type."""
-    found = []
+    found: list[tuple[e.Expr, int, str, tuple[e.Expr, ...]]] = []
     for condition in e.conjuncts(scan.predicate):
         if (
             isinstance(condition, e.InList)

@@ -1,9 +1,10 @@
 """Subqueries that read columns of the query around them become joins. The binder applies this: nothing else
 knows `Outer`.
 
-    WHERE EXISTS (SELECT FROM u WHERE u.a = t.a AND u.b > t.b)   ->  t SEMI JOIN u ON u.a = t.a AND u.b > t.b
-    WHERE t.x > (SELECT avg(u.x) FROM u WHERE u.a = t.a)         ->  t LEFT JOIN (SELECT a, avg(x) FROM u GROUP BY a) s ON s.a = t.a,
-                                                                     WHERE t.x > s.avg
+    WHERE EXISTS (SELECT FROM u WHERE u.a = t.a AND u.b > t.b)
+        ->  t SEMI JOIN u ON u.a = t.a AND u.b > t.b
+    WHERE t.x > (SELECT avg(u.x) FROM u WHERE u.a = t.a)
+        ->  t LEFT JOIN (SELECT a, avg(x) FROM u GROUP BY a) s ON s.a = t.a WHERE t.x > s.avg
 
 `_pull` lifts the correlated conditions out of a subquery's plan; what is computed from outer columns in its
 select list is computed after the join. An aggregate can be passed by equalities only, which become group
@@ -159,6 +160,51 @@ def _arrived(expr: e.Expr) -> e.Expr:
 
 def _nested_level_one(plan: Plan, depth: int) -> bool:
     return any(o.level == 1 for o in _plan_outers(plan, depth))
+
+
+# --- what no join can do ---------------------------------------------------------------------------
+
+
+def applied(subquery: Subquery) -> e.Applied:
+    """The subquery as one that is run for each distinct combination of the outer columns that it reads."""
+    first = 1 + max((x.number for x in _outer_values(subquery.plan)), default=0)
+    args: list[e.Expr] = list(subquery.args) if isinstance(subquery, e.InSubquery) else []
+    given = len(args)
+
+    def change(x: Outer, depth: int) -> e.Expr:
+        if x.level <= depth:
+            return x
+        arrived = x.column if x.level == depth + 1 else replace(x, level=x.level - depth - 1)
+        if arrived not in args[given:]:
+            args.append(arrived)
+        return e.OuterValue(x.type, first + args.index(arrived, given))
+
+    plan = bottom_up(subquery.plan, lambda node: map_exprs(node, lambda x: map_outers(x, change)))
+    numbers = tuple(first + i for i in range(len(args)))
+    inner: Subquery = replace(subquery, plan=plan)
+    if isinstance(inner, e.InSubquery):
+        inner = replace(inner, args=tuple(e.OuterValue(a.type, first + i) for i, a in enumerate(inner.args)))
+    return e.Applied(subquery.type, tuple(args), numbers, inner)
+
+
+def _outer_values(plan: Plan) -> list[e.OuterValue]:
+    """The values of outer rows that a plan reads, through all its subqueries."""
+    from filestore.query.rules.traversal import inputs
+
+    found: list[e.OuterValue] = []
+
+    def note(x: e.Expr) -> e.Expr:
+        if isinstance(x, e.OuterValue):
+            found.append(x)
+        return x
+
+    for expr in exprs_of(plan):
+        e.transform(expr, note)
+        for sub in subplans(expr):
+            found += _outer_values(sub)
+    for below in inputs(plan):
+        found += _outer_values(below)
+    return found
 
 
 # --- pulling conditions out of a subquery ---------------------------------------------------------
@@ -354,11 +400,15 @@ def _filter(plan: p.Filter) -> Plan:
     for condition in e.conjuncts(plan.predicate):
         negated = isinstance(condition, e.Not)
         inner = condition.arg if isinstance(condition, e.Not) else condition
-        if isinstance(inner, e.Exists) and _is_correlated(inner.plan):
-            below = _semi(below, _pull(_without_limit(inner.plan)), [], JoinKind.ANTI if negated else JoinKind.SEMI)
-        elif isinstance(inner, e.InSubquery) and _is_correlated(inner.plan):
-            below = _membership(below, inner, negated != inner.negated)
-        else:
+        try:
+            if isinstance(inner, e.Exists) and _is_correlated(inner.plan):
+                kind = JoinKind.ANTI if negated else JoinKind.SEMI
+                below = _semi(below, _pull(_without_limit(inner.plan)), [], kind)
+            elif isinstance(inner, e.InSubquery) and _is_correlated(inner.plan):
+                below = _membership(below, inner, negated != inner.negated)
+            else:
+                rest.append(condition)
+        except errors.FeatureNotSupported:
             rest.append(condition)
     below, rest = _with_values(below, rest)
     predicate = e.conjunction(rest)
@@ -414,8 +464,11 @@ def _with_values(below: Plan, exprs: list[e.Expr]) -> tuple[Plan, list[e.Expr]]:
         if not isinstance(x, e.ScalarSubquery | e.InSubquery | e.Exists) or not _is_correlated(x.plan):
             return x
         if isinstance(x, e.InSubquery):
-            raise _refused("with IN below OR, NOT or in a value")
-        plan, value = _exists_value(plan, x) if isinstance(x, e.Exists) else _scalar_value(plan, x)
+            return applied(x)
+        try:
+            plan, value = _exists_value(plan, x) if isinstance(x, e.Exists) else _scalar_value(plan, x)
+        except errors.FeatureNotSupported:
+            return applied(x)
         return value
 
     changed = [e.transform(x, replaced) for x in exprs]

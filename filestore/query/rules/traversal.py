@@ -134,6 +134,8 @@ def subplans(expr: e.Expr) -> list[Plan]:
     found: list[Plan] = []
     if isinstance(expr, e.ScalarSubquery | e.InSubquery | e.Exists):
         found.append(expr.plan)
+    elif isinstance(expr, e.Applied):
+        found.append(expr.subquery.plan)
     for part in e.children(expr):
         found += subplans(part)
     return found
@@ -146,6 +148,8 @@ def map_subplans(expr: e.Expr, rewrite: Callable[[Plan], Plan]) -> e.Expr:
         if isinstance(x, e.ScalarSubquery | e.InSubquery | e.Exists):
             changed = rewrite(x.plan)
             return x if changed is x.plan else replace(x, plan=changed)
+        if isinstance(x, e.Applied):
+            return replace(x, subquery=replace(x.subquery, plan=rewrite(x.subquery.plan)))
         return x
 
     return e.transform(expr, one)
@@ -169,7 +173,7 @@ def renumber(expr: e.Expr, places: dict[int, int]) -> e.Expr:
 
 
 def has_subquery(expr: e.Expr) -> bool:
-    return isinstance(expr, e.ScalarSubquery | e.InSubquery | e.Exists) or any(
+    return isinstance(expr, e.ScalarSubquery | e.InSubquery | e.Exists | e.Applied) or any(
         has_subquery(x) for x in e.children(expr)
     )
 

@@ -1,0 +1,352 @@
+"""Binds conditional forms, casts, calls of functions and aggregates, and the functions with a syntax of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from sqlglot import exp
+
+from filestore import errors
+from filestore.query import expr as e
+from filestore.query import functions as f
+from filestore.query.bind_context import NO_FUNCTION_HINT, AggregateRef, name_of
+from filestore.query.bind_predicates import PredicateBinder
+from filestore.query.bind_types import sql_type
+from filestore.query.coerce import AMBIGUOUS, select
+from filestore.types import (
+    BOOL,
+    DATE,
+    INT4,
+    INT8,
+    INTERVAL,
+    NAME,
+    OID_KINDS,
+    REG_KINDS,
+    REGCLASS,
+    TEXT,
+    TIME,
+    TIMESTAMP,
+    TIMESTAMPTZ,
+    UNKNOWN,
+    Kind,
+    SqlType,
+)
+
+
+class CallBinder(PredicateBinder):
+    """Calls, and what looks like one."""
+
+    SPECIAL: ClassVar[dict[str, Callable[[Any, Any], e.Expr]]] = {}
+
+    # -- conditional forms -------------------------------------------------------------------------
+
+    def case(self, node: Any) -> e.Expr:
+        subject = node.args.get("this")
+        branches = node.args["ifs"]
+        operand = self.bind(subject) if subject is not None else None
+        conditions: list[e.Expr] = []
+        for branch in branches:
+            if operand is None:
+                bound = self.coercion.boolean(self.bind(branch.this), "CASE/WHEN", self.position(branch.this))
+            else:
+                bound = self.operate(
+                    "=",
+                    [self.coercion.settle(operand), self.bind(branch.this)],
+                    exp.EQ(this=subject, expression=branch.this),
+                )
+            conditions.append(bound)
+        otherwise = node.args.get("default")
+        results = [self.bind(b.args["true"]) for b in branches]
+        default = self.bind(otherwise) if otherwise is not None else e.Const(UNKNOWN, None)
+        # PostgreSQL looks at ELSE first when it chooses the type.
+        nodes = [otherwise if otherwise is not None else node, *(b.args["true"] for b in branches)]
+        unified = self.coercion.unify([default, *results], "CASE", [self.position(n) for n in nodes])
+        return e.Case(unified[0].type, tuple(zip(conditions, unified[1:], strict=True)), unified[0])
+
+    def coalesce(self, node: Any) -> e.Expr:
+        args = self.coercion.unify(
+            self.all_of(node.expressions), "COALESCE", [self.position(n) for n in node.expressions]
+        )
+        return e.Coalesce(args[0].type, tuple(args)) if len(args) > 1 else args[0]
+
+    def nullif(self, node: Any) -> e.Expr:
+        if len(node.expressions) != 2:
+            raise errors.SqlSyntaxError('syntax error in "nullif"', position=self.position(node))
+        left, right = self.all_of(node.expressions)
+        equal = self.operate("=", [left, right], exp.EQ(this=node.expressions[0], expression=node.expressions[1]))
+        value = self.coercion.settle(left)
+        if isinstance(equal, e.Call) and left.type.kind is Kind.UNKNOWN:
+            value = equal.args[0]
+        return e.Case(value.type, ((equal, e.Const(value.type, None)),), value)
+
+    def extreme(self, node: Any, name: str) -> e.Expr:
+        args = self.coercion.unify(
+            self.all_of(node.expressions), name.upper(), [self.position(n) for n in node.expressions]
+        )
+        return e.Call(args[0].type, name, tuple(args)) if len(args) > 1 else args[0]
+
+    # -- casts and typed literals ------------------------------------------------------------------
+
+    def cast(self, node: Any) -> e.Expr:
+        if node.args.get("format") is not None or node.args.get("default") is not None:
+            raise self.refuse("CAST ... FORMAT", node)
+        target = sql_type(node.to, self.position(node))
+        arg = self.bind(node.this)
+        position = self.position(node.this)
+        if target.kind in REG_KINDS and isinstance(arg, e.Const) and isinstance(arg.value, str):
+            return self._registered(arg.value, target, position)
+        if (
+            target.kind in OID_KINDS
+            and arg.type.kind is Kind.UNKNOWN
+            and isinstance(arg, e.Const)
+            and arg.value is not None
+        ):
+            text = str(arg.value)
+            if text.isdecimal():
+                return e.Const(target, int(text))
+        return self.coercion.to(arg, target, "explicit", position)
+
+    def _registered(self, text: str, target: SqlType, position: int | None) -> e.Expr:
+        """'name'::regclass and 'name'::regtype: looked up when bound."""
+        if text.isdecimal():
+            return e.Const(target, int(text))
+        from filestore.query.names import resolve_type
+        from filestore.query.utility import split_name
+
+        if target.kind is Kind.REGTYPE:
+            return e.Const(target, resolve_type(text.strip().lower(), (), position).oid)
+        if target.kind is not Kind.REGCLASS:
+            return e.Cast(target, e.Const(TEXT, text), True)
+        schema, name = split_name(text)
+        oid = self.context.catalog.relation_oid(schema, name)
+        if oid is None:
+            raise errors.UndefinedTable(f'relation "{text}" does not exist', position=position)
+        return e.Const(REGCLASS, oid)
+
+    def interval(self, node: Any) -> e.Expr:
+        value, unit = node.args.get("this"), node.args.get("unit")
+        if not isinstance(value, exp.Literal) or not value.is_string:
+            raise self.refuse("INTERVAL with this operand", node)
+        text = str(value.this)
+        if isinstance(unit, exp.IntervalSpan):
+            raise self.refuse("INTERVAL with a range of fields", node)
+        if unit is not None:
+            word = str(unit.this).lower()
+            text = f"{text} {word}" if text.strip().lstrip("+-").replace(".", "", 1).isdigit() else text
+        return self.coercion.to(e.Const(UNKNOWN, text), INTERVAL, "explicit", self.position(node))
+
+    def at_time_zone(self, node: Any) -> e.Expr:
+        zone = self.coercion.to(self.bind(node.args["zone"]), TEXT, position=self.position(node))
+        arg = self.bind(node.this)
+        if arg.type.kind is Kind.UNKNOWN:
+            arg = self.coercion.to(arg, TIMESTAMPTZ, position=self.position(node.this))
+        if arg.type.kind is Kind.DATE:
+            arg = self.coercion.cast(arg, TIMESTAMPTZ, False)
+        return self.call_named("timezone", [zone, arg], node)
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def call(self, node: Any) -> e.Expr:
+        """A function written name(arguments)."""
+        name = name_of(node.this)
+        special = self.SPECIAL.get(name)
+        if special is not None:
+            return special(self, node)
+        if name in f.AGGREGATE_NAMES:
+            return self.aggregate(node, name)
+        return self.call_named(name, self.all_of(node.expressions), node)
+
+    def call_named(self, name: str, args: list[e.Expr], node: Any) -> e.Expr:
+        """The overload for the arguments' types. Errors: 42883, 42725, 0A000 for PostgreSQL's functions that
+        are not built."""
+        types = tuple(a.type for a in args)
+        table = f.CALLS.get(name)
+        found = select(table, types) if table is not None else None
+        if isinstance(found, f.Overload):
+            nodes = node.expressions if isinstance(node, exp.Anonymous) else [node] * len(args)
+            return self.coercion.call(found, args, [self.position(n) for n in nodes])
+        if name in f.KEYWORD_FUNCTIONS and not args:
+            return e.Call(f.KEYWORD_FUNCTIONS[name], name, ())
+        if len(args) == 1 and (cast := self._functional_cast(name, args[0], node)) is not None:
+            return cast
+        if name in f.UNSUPPORTED_FUNCTIONS:
+            raise self.refuse(f"function {name}()", node)
+        shown = f"{name}({', '.join(t.without_modifiers().name for t in types)})"
+        if found == AMBIGUOUS:
+            raise errors.AmbiguousFunction(
+                f"function {shown} is not unique",
+                hint="Could not choose a best candidate function. You might need to add explicit type casts.",
+                position=self.position(node),
+            )
+        raise errors.UndefinedFunction(
+            f"function {shown} does not exist",
+            hint=NO_FUNCTION_HINT,
+            position=self.position(node),
+        )
+
+    def _functional_cast(self, name: str, arg: e.Expr, node: Any) -> e.Expr | None:
+        """`text(x)`, `int4(x)`: a type's name used as a function."""
+        from filestore.types import BY_NAME
+
+        kind = BY_NAME.get(name)
+        if kind is None or name in ("char", "character", "decimal", "time", "timestamp", "interval"):
+            return None
+        return self.coercion.to(arg, SqlType(kind), "explicit", self.position(node))
+
+    def qualified_call(self, node: Any) -> e.Expr:
+        """schema.function(...): only pg_catalog has functions."""
+        schema, call = node.this, node.expression
+        if not isinstance(schema, exp.Identifier | exp.Column | exp.Var) or not isinstance(call, exp.Anonymous):
+            return self.row(node) if isinstance(call, exp.Star) else self._field(node)
+        name = name_of(schema if not isinstance(schema, exp.Column) else schema.this)
+        if name in ("pg_catalog", "information_schema"):
+            return self.call(call)
+        raise errors.InvalidSchemaName(f'schema "{name}" does not exist', position=self.position(node))
+
+    def _field(self, node: Any) -> e.Expr:
+        raise self.refuse("field selection", node)
+
+    def filtered(self, node: Any) -> e.Expr:
+        call = node.this
+        name = name_of(call.this) if isinstance(call, exp.Anonymous) else ""
+        if name not in f.AGGREGATE_NAMES:
+            raise errors.WrongObjectType(
+                f"FILTER specified, but {name or 'expression'} is not an aggregate function",
+                position=self.position(node),
+            )
+        return self.aggregate(call, name, node.expression.this)
+
+    def aggregate(self, node: Any, name: str, condition: Any = None) -> e.Expr:
+        position = self.position(node)
+        if self.collected is None:
+            raise errors.GroupingError(f"aggregate functions are not allowed in {self.clause}", position=position)
+        if self.in_aggregate:
+            raise errors.GroupingError("aggregate function calls cannot be nested", position=position)
+        arguments = list(node.expressions)
+        distinct = False
+        if len(arguments) == 1 and isinstance(arguments[0], exp.Order):
+            raise self.refuse("ORDER BY in an aggregate", node)
+        if len(arguments) >= 1 and isinstance(arguments[-1], exp.Order):
+            raise self.refuse("ORDER BY in an aggregate", node)
+        if len(arguments) == 1 and isinstance(arguments[0], exp.Distinct):
+            distinct, arguments = True, list(arguments[0].expressions)
+        self.in_aggregate = True
+        try:
+            star = len(arguments) == 1 and isinstance(arguments[0], exp.Star)
+            args = [] if star else self.all_of(arguments)
+            restriction = None
+            if condition is not None:
+                restriction = self.coercion.boolean(self.bind(condition), "FILTER", self.position(condition))
+        finally:
+            self.in_aggregate = False
+        call = self._aggregate_call(name, args, star=star, distinct=distinct, restriction=restriction, node=node)
+        calls = self.collected.calls
+        if call not in calls:
+            calls.append(call)
+        return AggregateRef(call.type, calls.index(call))
+
+    def _aggregate_call(
+        self, name: str, args: list[e.Expr], *, star: bool, distinct: bool, restriction: e.Expr | None, node: Any
+    ) -> e.Aggregate:
+        if star:
+            if name != "count":
+                raise self._no_function(f"{name}()", node)
+            return e.Aggregate(INT8, "count_star", (), False, restriction)
+        if name == "count":
+            if len(args) != 1:
+                raise self._no_function(f"count({', '.join(a.type.name for a in args)})", node)
+            return e.Aggregate(INT8, "count", (self.coercion.settle(args[0]),), distinct, restriction)
+        if name == "string_agg":
+            if len(args) != 2:
+                raise self._no_function(f"string_agg({', '.join(a.type.name for a in args)})", node)
+            ready = tuple(self.coercion.to(a, TEXT, position=self.position(node)) for a in args)
+            return e.Aggregate(TEXT, "string_agg", ready, distinct, restriction)
+        run, rule = f.AGGREGATES[name]
+        arg = args[0] if len(args) == 1 else None
+        if arg is not None and arg.type.kind is Kind.UNKNOWN:
+            arg = self.coercion.to(arg, BOOL if run.startswith("bool") else TEXT)
+        result = rule(arg.type) if arg is not None else None
+        if arg is None or result is None:
+            raise self._no_function(f"{name}({', '.join(a.type.without_modifiers().name for a in args)})", node)
+        if arg.type.kind in (Kind.VARCHAR, Kind.NAME):
+            arg = self.coercion.cast(arg, TEXT, False)
+        return e.Aggregate(result, run, (arg,), distinct, restriction)
+
+    def _no_function(self, shown: str, node: Any) -> errors.UndefinedFunction:
+        return errors.UndefinedFunction(
+            f"function {shown} does not exist",
+            hint=NO_FUNCTION_HINT,
+            position=self.position(node),
+        )
+
+    # -- functions with a syntax of their own ------------------------------------------------------
+
+    def extract(self, node: Any) -> e.Expr:
+        part = node.this
+        text = str(part.this).lower() if isinstance(part, exp.Literal) else str(part.name).lower()
+        return self.call_named("extract", [e.Const(TEXT, text), self._moment(node.expression)], node)
+
+    def _moment(self, node: Any) -> e.Expr:
+        return self.bind(node)
+
+    def substring(self, node: Any) -> e.Expr:
+        args = [self.bind(node.this)]
+        start, length = node.args.get("start"), node.args.get("length")
+        if start is None and length is not None:
+            args += [e.Const(INT4, 1), self.bind(length)]
+        else:
+            args += [self.bind(x) for x in (start, length) if x is not None]
+        return self.call_named("substring", args, node)
+
+    def trim(self, node: Any) -> e.Expr:
+        where = str(node.args.get("position") or "BOTH").upper()
+        name = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(where, "btrim")
+        args = [self.bind(node.this)]
+        if node.args.get("expression") is not None:
+            args.append(self.bind(node.expression))
+        return self.call_named(name, args, node)
+
+    def find_position(self, node: Any) -> e.Expr:
+        return self.call_named("position", [self.bind(node.this), self.bind(node.args["substr"])], node)
+
+    def moment(self, node: Any) -> e.Expr:
+        """CURRENT_DATE, CURRENT_TIMESTAMP, LOCALTIMESTAMP, LOCALTIME."""
+        if node.args.get("this") is not None and str(node.args["this"].name) != "6":
+            raise self.refuse("a precision of the current time", node)
+        now = e.Call(TIMESTAMPTZ, "now", ())
+        match node:
+            case exp.CurrentDate():
+                return e.Call(DATE, "current_date", ())
+            case exp.CurrentTimestamp():
+                return now
+            case exp.Localtimestamp():
+                return e.Cast(TIMESTAMP, now, False)
+            case _:
+                return e.Cast(TIME, now, False)
+
+    def session_name(self, node: Any) -> e.Expr:
+        names: dict[type, str] = {
+            exp.CurrentUser: "current_user", exp.SessionUser: "session_user",
+            exp.CurrentSchema: "current_schema", exp.CurrentCatalog: "current_database",
+            exp.CurrentRole: "current_user",
+        }  # fmt: skip
+        return e.Call(NAME, names[type(node)], ())
+
+    def collated(self, node: Any) -> e.Expr:
+        """COLLATE: the only order that is built is that of the bytes, under the names it has in PostgreSQL."""
+        collation = node.expression
+        name = name_of(collation.this if isinstance(collation, exp.Column) else collation)
+        if name not in ("C", "POSIX", "default", "ucs_basic", "c"):
+            raise self.refuse(f'COLLATE "{name}"', node)
+        return self.bind(node.this)
+
+    def operator_call(self, node: Any) -> e.Expr:
+        """OPERATOR(pg_catalog.~)"""
+        symbol = str(node.args["operator"]).strip().removeprefix("pg_catalog.")
+        negated = symbol in ("!~", "!~*", "!~~", "!~~*")
+        symbol = symbol[1:] if negated else "<>" if symbol == "!=" else symbol
+        if symbol not in f.OPERATORS:
+            raise self.refuse(f"operator {symbol}", node)
+        found = self.operate(symbol, [self.bind(node.this), self.bind(node.expression)], node)
+        return e.Not(BOOL, found) if negated else found

@@ -1,0 +1,170 @@
+"""What the binders of one statement share: context, aggregates met, names and positions read off sqlglot's nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlglot import exp
+
+from filestore import errors
+from filestore.query import expr as e
+from filestore.query.coerce import Coercion
+from filestore.query.names import MARK, fold, shorten
+from filestore.query.plan import Plan
+from filestore.query.scope import Catalog
+from filestore.query.statements import Source
+from filestore.storage.schema import TableDef
+from filestore.types import TEXT
+
+if TYPE_CHECKING:
+    from filestore.query.plan import OutputColumn
+
+
+NO_FUNCTION_HINT = "No function matches the given name and argument types. You might need to add explicit type casts."
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateRef(e.Expr):
+    """Stands for the aggregate call `number` of its query level until the Aggregate node is built."""
+
+    number: int
+
+
+@dataclass(slots=True)
+class Context:
+    """One statement being bound: catalog, parameters, tables met, common table expressions in scope."""
+
+    catalog: Catalog
+    coercion: Coercion
+    source: Source
+    tables: list[TableDef] = field(default_factory=list)
+    ctes: list[dict[str, tuple[str, tuple[OutputColumn, ...], list[str]]]] = field(default_factory=list)
+    cte_count: int = 0
+    correlated: bool = False
+
+
+@dataclass(slots=True)
+class Collected:
+    """Aggregate calls of one query level, and where columns were first read outside of them."""
+
+    calls: list[e.Aggregate] = field(default_factory=list)
+    first_read: dict[int, tuple[int | None, str]] = field(default_factory=dict)
+
+
+def name_of(identifier: Any) -> str:
+    """The folded name of an Identifier (or of a marked string)."""
+    if isinstance(identifier, str):
+        return fold(identifier.replace(MARK, ""))
+    text = str(identifier.this).replace(MARK, "")
+    return shorten(text) if identifier.args.get("quoted") else fold(text)
+
+
+def offset_of(node: Any) -> int | None:
+    """Offset of the leftmost token below a node, as far as sqlglot kept it."""
+    best: int | None = None
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        meta = current._meta
+        if meta and "start" in meta and (best is None or meta["start"] < best):
+            best = meta["start"]
+        for value in current.args.values():
+            if isinstance(value, exp.Expr):
+                stack.append(value)
+            elif isinstance(value, list):
+                stack.extend(v for v in value if isinstance(v, exp.Expr))
+    return best
+
+
+def end_of(node: Any) -> int | None:
+    """Offset behind the rightmost token below a node, as far as sqlglot kept it."""
+    ends = [n._meta["end"] + 1 for n in node.walk() if n._meta and "end" in n._meta]
+    return max(ends) if ends else None
+
+
+def row_items(node: Any) -> list[Any] | None:
+    """The items of a row value (a, b) or ROW(a, b); None for anything else."""
+    if isinstance(node, exp.Tuple):
+        return list(node.expressions)
+    if isinstance(node, exp.Anonymous) and name_of(node.this) == "row":
+        return list(node.expressions)
+    return None
+
+
+def array_texts(text: str, position: int | None) -> list[str | None]:
+    """The items of a one-dimensional array literal such as {1,NULL,"a b"}; 22P02 when it is malformed."""
+    items: list[str | None] = []
+    body = text.strip()
+    if not body.endswith("}") or "{" in body[1:]:
+        raise errors.InvalidTextRepresentation(f'malformed array literal: "{text}"', position=position)
+    current, quoted, at, was_quoted = "", False, 1, False
+    end = len(body) - 1
+    while at < end:
+        c = body[at]
+        if c == "\\" and at + 1 < end:
+            current += body[at + 1]
+            at += 1
+        elif c == '"':
+            quoted, was_quoted = not quoted, True
+        elif c == "," and not quoted:
+            items.append(_array_item(current, was_quoted))
+            current, was_quoted = "", False
+        else:
+            current += c
+        at += 1
+    if items or current or was_quoted:
+        items.append(_array_item(current, was_quoted))
+    return items
+
+
+def _array_item(text: str, quoted: bool) -> str | None:
+    if quoted:
+        return text
+    text = text.strip()
+    return None if text.upper() == "NULL" else text
+
+
+def like_pattern(pattern: e.Expr, escape: e.Expr, position: int | None) -> e.Expr:
+    """LIKE ... ESCAPE: the pattern rewritten to backslash escapes; only for constants."""
+    if not isinstance(pattern, e.Const) or not isinstance(escape, e.Const):
+        raise errors.FeatureNotSupported(
+            "ESCAPE with a pattern that is not a literal is not supported",
+            hint="Write the pattern as a literal.",
+            position=position,
+        )
+    if pattern.value is None or escape.value is None:
+        return e.Const(TEXT, None)
+    mark = str(escape.value)
+    if len(mark) > 1:
+        raise errors.InvalidEscape(
+            "invalid escape string", hint="Escape string must be empty or one character.", position=position
+        )
+    text = str(pattern.value)
+    if mark == "\\":
+        return pattern
+    out, at = "", 0
+    while at < len(text):
+        c = text[at]
+        if mark and c == mark and at + 1 < len(text):
+            out += "\\" + text[at + 1]
+            at += 1
+        elif c == "\\":
+            out += "\\\\"
+        else:
+            out += c
+        at += 1
+    return e.Const(TEXT, out)
+
+
+def cast_columns(plan: Plan, exprs: Sequence[e.Expr]) -> Plan:
+    """`plan` with each column cast as the comparison wants it; itself when nothing is cast."""
+    from filestore.query.plan import OutputColumn, Project
+
+    if all(isinstance(x, e.Column) for x in exprs):
+        return plan
+    columns = tuple(
+        OutputColumn(c.name, x.type, c.table_oid, c.attnum) for c, x in zip(plan.columns, exprs, strict=True)
+    )
+    return Project(columns, plan, tuple(exprs))
