@@ -45,6 +45,7 @@ BUFFERS_KEPT: Final = 4
 SMALLEST_PIECE: Final = 64  # less room than this at the end of a batch is left empty
 DETAIL: Final = "The store accepts no more writes; what was acknowledged is safe."
 _READERS: Final = itertools.count()
+IDLE_S: Final = 0.5  # after this long without work the last batch gets a successor
 HINT: Final = "Close the store and open it again: it recovers from its log."
 
 
@@ -103,6 +104,7 @@ class Log:
         self._holds: dict[str, int] = {}
         self._accept_until = 0
         self._closed = False
+        self._vouched = True
         self._kicks: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._kicked = False
         self._maker: threading.Thread | None = None
@@ -287,10 +289,7 @@ class Log:
         try:
             if self.failed is None:
                 self.flush()
-                if self.flushes and self._open.lsn < self._header.end_lsn:
-                    # Without it, damage to the last acknowledged batch would look like a torn tail.
-                    with self._flushing:
-                        self._flush_batches(self._take(empty=True))
+                self._vouch()
         finally:
             self._file.close()
             self.fail(StorageFailed("the log is closed"))
@@ -303,7 +302,7 @@ class Log:
 
     def _worst(self, nbytes: int) -> int:
         """Log space that a group of `nbytes` may take up at most, with headers and padding."""
-        return nbytes + (nbytes // (self._batch_bytes - BLOCK) + 3) * BLOCK
+        return nbytes + (nbytes // (self._batch_bytes - BLOCK) + 4) * BLOCK
 
     def _count_room(self) -> int:
         """LSN up to which groups are accepted without touching the last spare file."""
@@ -360,6 +359,7 @@ class Log:
                 raise failed from error
             raise
         crash_points.reach("log:synced")
+        self._vouched = False
         last = batches[-1]
         self._publish(last.lsn + last.length)
         self.flushes += 1
@@ -422,14 +422,28 @@ class Log:
                 ready = [found for found in waits if found[0] <= lsn]
                 self._waits = [found for found in waits if found[0] > lsn]
         failures: list[BaseException] = []
-        for finish in [*(wait.finish for _, wait in ready), *(partial(call, lsn) for call in self._subscribers)]:
+        tell: list[Callable[[], None]] = [wait.finish for _, wait in ready]
+        for told in [*tell, *(partial(call, lsn) for call in self._subscribers)]:
             try:
-                finish()
+                told()
             except BaseException as error:  # noqa: BLE001 - of a callback: the others are told first
                 failures.append(error)
         if failures:
             raise failures[0]
         crash_points.reach("log:published")
+
+    def _vouch(self) -> None:
+        """Writes an empty batch whose `durable_lsn` vouches for the batch before it, unless the file is full.
+
+        Without it, damage at rest to the last acknowledged batch would look like a torn tail.
+        """
+        with self._flushing:
+            if not self._vouched and self._open.lsn < self._header.end_lsn:
+                batches = self._take(empty=True)
+                self._flush_batches(batches)
+                self._vouched = batches[-1].used == HEADER_BYTES
+            else:
+                self._vouched = True
 
     def _prepare_next(self) -> None:
         """Keeps a file ready beyond the reserve before the present one is full, off the flushing thread."""
@@ -454,17 +468,22 @@ class Log:
 
     def _run(self) -> None:
         """The flusher thread: one flush a kick; kicks during a flush make the next one."""
-        while self._kicks.get():
-            self._kicked = False
-            try:
+        try:
+            while True:
+                try:
+                    if not self._kicks.get(timeout=None if self._vouched else IDLE_S):
+                        return
+                except queue.Empty:
+                    self._vouch()
+                    continue
+                self._kicked = False
                 self.flush()
-            except StorageFailed as error:
-                LOG.error("log stopped: %s", error.message)
-                return
-            except BaseException as error:
-                # A bug, in a callback or here: without this thread nobody would ever be answered.
-                self.fail(error)
-                raise
+        except StorageFailed as error:
+            LOG.error("log stopped: %s", error.message)
+        except BaseException as error:
+            # A bug, in a callback or here: without this thread nobody would ever be answered.
+            self.fail(error)
+            raise
 
 
 def open_log(

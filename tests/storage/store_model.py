@@ -8,6 +8,7 @@ of one n.
 from __future__ import annotations
 
 import random
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,15 +104,17 @@ class Engine:
         last = self.count // SEALED_EVERY
         return {sealed_name(3, k) for k in range(max(1, last - SEALED_LIVE + 1), last + 1)}
 
-    def checkpoint(self) -> None:
-        for name in self.sealed_names() - set(self.store.manifest.sealed):
+    def checkpoint(self, engine_lock: AbstractContextManager | None = None) -> None:
+        """Takes the image under the lock, writes it without."""
+        with engine_lock or nullcontext():
+            arena = self.store.arena("elements", ARENA_BYTES)
+            pages = PageImage("elements", arena.used_pages, *arena.take_dirty())
+            sealed = self.sealed_names()
+            image = CheckpointImage({"count": self.count}, self.store.log.end_lsn, [pages], {"elements"}, sealed)
+        for name in sealed - set(self.store.manifest.sealed):
             k = int(name[-12:-4])
             self.store.write_sealed(name, SealedContents(3, k, 700, [SealedColumn(sealed_data(k))], begin=k))
-        arena = self.store.arena("elements", ARENA_BYTES)
-        image = PageImage("elements", arena.used_pages, *arena.take_dirty())
-        lsn = self.store.log.end_lsn
-        metadata = {"count": self.count}
-        self.store.checkpoint(CheckpointImage(metadata, lsn, [image], {"elements"}, self.sealed_names()))
+        self.store.checkpoint(image)
 
     def check_sealed(self) -> None:
         """Every sealed file that the manifest names holds what it should."""

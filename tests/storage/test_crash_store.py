@@ -7,6 +7,7 @@ flight, its verifier is silent, it recovers to the same again, and it takes new 
 from __future__ import annotations
 
 import random
+import threading
 
 import crash_harness as harness
 import pytest
@@ -89,6 +90,39 @@ def test_every_crash_recovers_what_was_acknowledged(seed: int, steps: int, state
     print(report)
     assert report.states >= states
     assert {"none", "all", "torn", "dropped", "shorn"} <= set(report.kinds)
+
+
+def test_crashes_under_threads(seed: int) -> None:
+    """Flusher, spare maker and checkpoints on their own threads, so operations of different files interleave."""
+
+    def run(disk: SimulatedDisk) -> Trace:
+        trace = Trace(disk)
+        engine = Engine.open(disk, model.options(seed, threaded=True))
+        engine_lock = threading.Lock()
+
+        def checkpoints() -> None:
+            for _ in range(5):
+                engine.checkpoint(engine_lock)
+
+        worker = threading.Thread(target=checkpoints)
+        worker.start()
+        for t in range(1, 120):
+            with engine_lock:
+                trace.submitted(t)
+                lsn = engine.append()
+            wait = engine.store.log.when_durable(lsn)
+            wait.on_done(lambda done, t=t: trace.acknowledged(t) if done.error is None else None)
+            if t % 4 == 0:
+                wait.result(30)
+        worker.join()
+        engine.close()
+        return trace
+
+    rng = random.Random(seed)
+    report = harness.enumerate_crashes(
+        run, lambda image, trace: check_image(image, trace, rng), seed=seed, states=500, per_op=10
+    )
+    assert report.states >= 500
 
 
 @pytest.mark.slow
