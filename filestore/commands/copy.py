@@ -249,7 +249,10 @@ def _copy_to(session: Session, command: s.Copy) -> Steps[Result]:
             job = Job(session.database.workers, lambda: _write(path, out))
         yield job
         return Result(f"COPY {job.value()}")
-    return Result("COPY", copy_out=CopyOut(len(columns), options.format == "binary", out.chunks()), counts_rows=True)
+    # Characters between which a line end is no row's end.
+    quote, escape = (options.quote[0], options.escape[0]) if options.format == "csv" else (-1, -1)
+    sent = CopyOut(len(columns), options.format == "binary", out.chunks(), quote, escape)
+    return Result("COPY", copy_out=sent, counts_rows=True)
 
 
 def _write(path: str, out: _Output) -> int:
