@@ -41,6 +41,8 @@ EXIT_STORE_FAILED: Final = 74  # EX_IOERR of sysexits(3): a supervisor may resta
 
 PASSWORD_VARIABLE: Final = "FILESTORE_PASSWORD"
 GRACE_SECONDS: Final = 5.0
+# How often a log that no person watches hears of a slow start.
+PROGRESS_SECONDS: Final = 5.0
 # After the store has failed, sessions get this long to read that it has.
 LAST_WORDS_SECONDS: Final = 0.2
 # A collection looks at every object that lives; sessions and plans live long and statements make few cycles.
@@ -120,7 +122,7 @@ def _serve(directory: str, options: ServeOptions) -> int:
     log.info("opened", directory=directory, seconds=round(opened - began, 3))
     failed = False
     try:
-        warm()
+        _warm(log)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS, 20, 50)
@@ -135,6 +137,25 @@ def _serve(directory: str, options: ServeOptions) -> int:
         process.exit_now(EXIT_STORE_FAILED)
     log.info("closed")
     return EXIT_OK
+
+
+def _warm(log: Log) -> None:
+    """Compiles the kernels or loads them from the cache; a first start takes its time and says so."""
+    began = told = time.monotonic()
+    terminal = sys.stderr.isatty()
+
+    def progress(done: int, of: int, name: str) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if terminal:
+            sys.stderr.write(f"\r\033[K{done}/{of} {name}" if done < of else "\r\033[K")
+            sys.stderr.flush()
+        elif now - told >= PROGRESS_SECONDS:
+            told = now
+            log.info("warming", done=done, of=of)
+
+    warm(progress)
+    log.info("warm", seconds=round(time.monotonic() - began, 3))
 
 
 async def _run(

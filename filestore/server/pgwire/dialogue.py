@@ -35,7 +35,6 @@ from filestore.server.pgwire.encode import RowEncoder
 from filestore.server.pgwire.parameters import given_types
 from filestore.server.pgwire.point import PointAnswers
 from filestore.server.pgwire.portal import Portal, RowSource, WireStatement
-from filestore.storage.vector import Vector
 from filestore.storage.wait import Wait
 from filestore.txn.drive import Job, Steps
 
@@ -245,7 +244,7 @@ class Dialogue:
         return found
 
     def bind(self, message: m.Bind) -> None:
-        """Makes a portal; reads the parameters unless the compiled path will."""
+        """Makes a portal of a prepared statement and its parameters."""
         statement = self._statement(message.statement)
         name = message.portal
         if name:
@@ -253,17 +252,11 @@ class Dialogue:
                 raise errors.DuplicateCursor(f'cursor "{name}" already exists')
         elif name in self._portals:
             self._drop_portal(name)
-        portal = Portal(name, statement, message, statement.encoder(message.result_formats))
-        if statement.prepared.point is None:
-            portal.parameters = self._parameters(portal)
-        self._portals[name] = portal
-        self.out.append(r.BIND_COMPLETE)
-
-    def _parameters(self, portal: Portal) -> list[Vector]:
-        bind = portal.bind
-        return portal.statement.parameters.vectors(
-            bind.values, bind.parameter_formats, self.session.settings, (bind.portal, bind.statement)
+        parameters = statement.parameters.vectors(
+            message.values, message.parameter_formats, self.session.settings, (name, message.statement)
         )
+        self._portals[name] = Portal(name, statement, message, parameters, statement.encoder(message.result_formats))
+        self.out.append(r.BIND_COMPLETE)
 
     def describe(self, message: m.Describe) -> None:
         """Tells what a statement or portal takes and gives, without running it."""
@@ -311,9 +304,8 @@ class Dialogue:
         if portal.result is None:
             if portal.ran:
                 raise errors.ObjectNotInPrerequisiteState(f'portal "{portal.name}" cannot be run anymore')
-            parameters = self._parameters(portal) if portal.parameters is None else portal.parameters
             portal.ran = True
-            result = yield from self._engine(self.session.execute_prepared(statement.prepared, parameters))
+            result = yield from self._engine(self.session.execute_prepared(statement.prepared, portal.parameters))
             if result.copy_in is not None:
                 result = yield from self._copy_in(result.copy_in)
             elif result.copy_out is not None:

@@ -26,7 +26,7 @@ from filestore.server.pgwire.connection import Connection, Phase, Store
 from filestore.storage.wait import Wait
 
 TICK_SECONDS: Final = 0.02
-CONNECTIONS_MAX: Final = 100
+CONNECTIONS_MAX: Final = 1000
 BACKLOG: Final = 1024
 # Output that a client has not taken may grow to this before rows are made no further.
 WRITE_BUFFER_BYTES: Final = 1 << 20

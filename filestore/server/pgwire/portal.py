@@ -68,15 +68,15 @@ class WireStatement:
 class Portal:
     """A prepared statement with its parameters, ready to run or half read.
 
-    `parameters` are None while the compiled path, which reads them from the Bind message itself, has not been tried.
-    `result` is what running it gave, None for what cannot be run again.
+    `bind` is what made it, for the compiled path, which reads the parameters itself. `result` is what running it gave,
+    None for what cannot be run again.
     """
 
     name: str
     statement: WireStatement
     bind: Bind
+    parameters: list[Vector]
     encoder: RowEncoder | None
-    parameters: list[Vector] | None = None
     rows: RowSource | None = None
     result: Result | None = None
     ran: bool = False

@@ -1,7 +1,7 @@
 """Golden traces: what client and server say, a message a line, as `F Query 'select 1'` and `B DataRow (b'1',)`.
 
-F lines are sent; a Sync, Query, CopyDone or Flush ends a group, whose answers must be the B lines that follow. `#` begins a
-comment. After libpq's PQtrace and pgproto3's trace_test.go.
+F lines up to a message that is answered at once are sent in one piece, and must be answered by the B lines that follow. OIDs of
+tables are shown as their order in the trace. `#` begins a comment. After libpq's PQtrace and pgproto3's trace_test.go.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from filestore.server.pgwire import replies as r
 
 # Fields whose values no client may rely on.
 _ROUTINE = ("F", "L", "R")
+# What a client waits behind.
+ANSWERED = (m.Query, m.Sync, m.Flush, m.FunctionCall, m.CopyDone, m.CopyFail)
 
 
 def parse_line(line: str) -> m.Message:
@@ -25,17 +27,18 @@ def parse_line(line: str) -> m.Message:
     return getattr(m, name)(*values)  # type: ignore[no-any-return]
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, tables: dict[int, int]) -> str:
     if isinstance(value, r.Done):
         return r.NAMES_OF_DONE[value.kind]
     if isinstance(value, r.ErrorResponse):
         told = {k: v for k, v in value.fields.items() if k not in _ROUTINE}
         return f"{type(value).__name__} {told!r}"
     if isinstance(value, r.RowDescription):
-        rows = ", ".join(
-            repr((f.name, f.table_oid, f.attnum, f.type_oid, f.size, f.modifier, f.format)) for f in value.fields
-        )
-        return f"RowDescription {rows}"
+        rows = []
+        for f in value.fields:
+            table = tables.setdefault(f.table_oid, len(tables) + 1) if f.table_oid else 0
+            rows.append(repr((f.name, table, f.attnum, f.type_oid, f.size, f.modifier, f.format)))
+        return "RowDescription " + ", ".join(rows)
     arguments = ", ".join(repr(getattr(value, f.name)) for f in fields(value))
     return f"{type(value).__name__} {arguments}".rstrip()
 
@@ -45,18 +48,15 @@ def run(path: Path, loopback: Any) -> tuple[str, str]:
     expected = path.read_text()
     actual: list[str] = []
     group: list[m.Message] = []
+    tables: dict[int, int] = {}
     for line in expected.splitlines():
         if line.startswith("B "):
-            if group:
-                actual += [f"B {shown(reply)}" for reply in loopback.send(*group)]
-                group = []
             continue
-        if group and not line.startswith("F "):
-            actual += [f"B {shown(reply)}" for reply in loopback.send(*group)]
-            group = []
         actual.append(line)
         if line.startswith("F "):
             group.append(parse_line(line[2:]))
-    if group:
-        actual += [f"B {shown(reply)}" for reply in loopback.send(*group)]
+            if isinstance(group[-1], ANSWERED):
+                actual += [f"B {shown(reply, tables)}" for reply in loopback.send(*group)]
+                group = []
+    assert not group, "the last message is one that is answered"
     return expected, "\n".join(actual) + "\n"
