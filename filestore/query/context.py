@@ -99,6 +99,11 @@ class ExecutionContext:
     work_mem: int = WORK_MEM_BYTES
     compile: str = "background"
     ctes: Mapping[str, Rows] = field(default_factory=dict)
+    outer: Mapping[int, Vector] = field(default_factory=dict)
+
+    def with_outer(self, values: Mapping[int, Vector]) -> ExecutionContext:
+        """The same execution inside an `Applied` subquery: `values` of the row it is run for."""
+        return replace(self, outer={**self.outer, **values})
 
     def with_ctes(self, ctes: Mapping[str, Rows]) -> ExecutionContext:
         """The same execution with more common table expressions in scope."""

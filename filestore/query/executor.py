@@ -19,6 +19,7 @@ from filestore.query.operators import filter as filters
 from filestore.query.operators import values
 from filestore.query.operators.aggregate import aggregated
 from filestore.query.operators.distinct import compared, distinct, union_all
+from filestore.query.operators.fused_aggregate import aggregated_fused, fused_loop
 from filestore.query.operators.index_scan import index_lookup, index_range
 from filestore.query.operators.join import joined
 from filestore.query.operators.limit import checked_count, limited
@@ -95,7 +96,8 @@ def _source(plan: p.Plan, ctx: ExecutionContext) -> Stream:
         case p.VirtualScan():
             return Stream.of(ctx.system_table(plan.schema, plan.name))
         case p.FunctionScan():
-            return values.function_scan(plan.function, _all_held(plan.args, ctx), plan.columns[0].type, ctx)
+            rows = values.function_scan(plan.function, _all_held(plan.args, ctx), plan.columns[0].type, ctx)
+            return rows if len(plan.columns) == 1 else values.numbered(rows, ctx)
         case p.CteScan():
             return values.held_rows(plan.name, ctx)
         case _:
@@ -126,7 +128,11 @@ def _aggregate(plan: p.Aggregate, ctx: ExecutionContext) -> Stream:
     calls = tuple(c for c in _all_held(plan.calls, ctx) if isinstance(c, e.Aggregate))
     keys = _all_held(plan.keys, ctx)
     source = stream(plan.input, ctx)
-    return _late(lambda: aggregated(source, keys, calls, ctx), 1 if not keys else source.rows)
+    rows = 1 if not keys else source.rows
+    loop = fused_loop(plan, source, ctx, execute)
+    if loop is not None:
+        return _late(lambda: aggregated_fused(source, loop, keys, calls, ctx), rows)
+    return _late(lambda: aggregated(source, keys, calls, ctx), rows)
 
 
 def _join(plan: p.Join, ctx: ExecutionContext) -> Stream:

@@ -17,9 +17,10 @@ from filestore.query.context import ExecutionContext
 from filestore.query.evaluate import EVALUATORS, Held, InSet, ev
 from filestore.query.keys import KeyTable
 from filestore.query.plan import Plan
-from filestore.query.vectors import concat_batches, null_vector
+from filestore.query.scalar.moments import DAY_US, is_infinite
+from filestore.query.vectors import broadcast, concat, concat_batches, from_python, null_vector, to_python
 from filestore.storage.vector import Batch, Vector
-from filestore.types import BOOL
+from filestore.types import BOOL, DATE, Kind
 
 Run = Callable[[Plan, ExecutionContext], Iterator[Batch]]
 
@@ -29,7 +30,7 @@ def hold(expr: e.Expr, ctx: ExecutionContext, run: Run) -> e.Expr:
 
     def rewrite(node: e.Expr) -> e.Expr:
         match node:
-            case e.Const() | e.Param():
+            case e.Const() | e.Param() | e.OuterValue():
                 return Held(node.type, node, ev(node, Batch([], 1), ctx))
             case e.ScalarSubquery():
                 return _scalar(node, ctx, run)
@@ -38,10 +39,42 @@ def hold(expr: e.Expr, ctx: ExecutionContext, run: Run) -> e.Expr:
                 return Held(BOOL, node, ev(e.Const(BOOL, found), Batch([], 1), ctx))
             case e.InSubquery():
                 return _in_set(node, ctx, run)
+            case e.Call() | e.Cast():
+                return _by_date(_folded(node, ctx))
             case _:
                 return node
 
     return e.transform(expr, rewrite)
+
+
+_CHANGING = frozenset({"random", "clock_timestamp", "gen_random_uuid", "set_config", "pg_notify"})
+
+
+def _folded(node: e.Call | e.Cast, ctx: ExecutionContext) -> e.Expr:
+    """The value of a function of held values; itself when it must be called for every row, or fails (perhaps no row reaches it)."""
+    parts = e.children(node)
+    if not all(isinstance(part, Held) for part in parts) or (isinstance(node, e.Call) and node.name in _CHANGING):
+        return node
+    try:
+        return Held(node.type, node, ev(node, Batch([], 1), ctx))
+    except errors.Error:
+        return node
+
+
+def _by_date(node: e.Expr) -> e.Expr:
+    """A comparison of a date column with a timestamp as one with a date: the column's zone map and narrow form can then be used."""
+    match node:
+        case e.Call(name="lt" | "le" | "gt" | "ge" as name, args=(e.Cast(arg=e.Column() as column), Held(vector=vector))):
+            if column.type.kind is not Kind.DATE or vector.type.kind is not Kind.TIMESTAMP:
+                return node
+            if is_infinite(vector)[0] or (vector.valid is not None and not vector.valid[0]):
+                return node
+            days, rest = divmod(int(vector.data[0]), DAY_US)
+            # midnight of a date is below a later moment of the same day
+            days += 1 if rest and name in ("lt", "ge") else 0
+            bound = e.Const(DATE, days)
+            return e.Call(node.type, name, (column, Held(DATE, bound, from_python(DATE, [days]))))
+    return node
 
 
 def hold_constants(expr: e.Expr, ctx: ExecutionContext) -> e.Expr:
@@ -56,6 +89,36 @@ def _evaluated(expr: e.Expr, batch: Batch, ctx: ExecutionContext) -> Vector:
     return ev(hold_constants(expr, ctx), batch, ctx)
 
 
+def _outer_value(expr: e.OuterValue, batch: Batch, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return ctx.outer[expr.number]
+
+
+def _distinguished(column: Vector) -> list[object]:
+    """The column's values such that different ones differ: 1.0 and 1.00 are equal numbers, but do not look alike."""
+    values = to_python(column)
+    return [str(v) for v in values] if column.type.kind is Kind.NUMERIC else values
+
+
+def _applied(expr: e.Applied, batch: Batch, ctx: ExecutionContext) -> Vector:
+    """A subquery run for each distinct combination of what it reads of the batch's rows."""
+    columns = [broadcast(ev(a, batch, ctx), batch.length).plain() for a in expr.args]
+    rows = list(zip(*map(_distinguished, columns), strict=True)) if columns else [()] * batch.length
+    places: dict[tuple[object, ...], int] = {}
+    found: list[Vector] = []
+    which = np.empty(batch.length, np.intp)
+    for row, values in enumerate(rows):
+        if values not in places:
+            ctx.cancel.check()
+            places[values] = len(found)
+            inner = ctx.with_outer({n: c.slice(row, row + 1) for n, c in zip(expr.numbers, columns, strict=True)})
+            found.append(broadcast(ev(hold_constants(expr.subquery, inner), Batch([], 1), inner), 1).plain())
+        which[row] = places[values]
+    if not found:
+        return null_vector(expr.type, batch.length)
+    return concat(found, expr.type).take(which)
+
+
+EVALUATORS.update({e.Applied: _applied, e.OuterValue: _outer_value})
 EVALUATORS.update({e.ScalarSubquery: _evaluated, e.Exists: _evaluated, e.InSubquery: _evaluated})
 
 

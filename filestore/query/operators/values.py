@@ -13,6 +13,7 @@ from filestore.query import expr as e
 from filestore.query.context import ExecutionContext
 from filestore.query.evaluate import ev, evaluate
 from filestore.query.operators.stream import MORSEL_ROWS, Stream
+from filestore.query.scalar.arrays import items_of
 from filestore.query.scalar.moments import INFINITY, MINUS_INFINITY, shift_timestamp, zone_of
 from filestore.query.vectors import concat, from_python, interval_fields, null_vector, to_python, typed
 from filestore.storage.vector import Batch, Vector
@@ -36,6 +37,10 @@ def values(rows: Sequence[Sequence[e.Expr]], types: Sequence[SqlType], ctx: Exec
 
 def function_scan(name: str, args: Sequence[e.Expr], result: SqlType, ctx: ExecutionContext) -> Stream:
     """The rows of a set-returning function. Errors with 0A000 for one that is not built."""
+    over_array = _OVER_ARRAYS.get(name)
+    if over_array is not None:
+        items = over_array(*(to_python(ev(a, ONE_ROW, ctx))[0] for a in args))
+        return Stream.of(Batch([from_python(result, items)], len(items)))
     if name != "generate_series":
         raise errors.FeatureNotSupported(
             f"set-returning function {name} is not supported", hint="Use generate_series or VALUES."
@@ -53,6 +58,33 @@ def function_scan(name: str, args: Sequence[e.Expr], result: SqlType, ctx: Execu
         raise errors.InvalidParameterValue("step size cannot equal zero")
     count = max(0, (last - first) // step + 1)
     return _counted(count, lambda low, n: Vector(result, _series(first, step, low, n).astype(result.dtype)))
+
+
+def _subscripts(array: str | None, dimension: int | None) -> list[int]:
+    if array is None or dimension != 1:
+        return []
+    low = 1 if array.startswith("{") else 0
+    return list(range(low, low + len(items_of(array))))
+
+
+_OVER_ARRAYS: dict[str, Callable[..., list[Any]]] = {
+    "unnest": lambda array: [] if array is None else items_of(array),
+    "generate_subscripts": _subscripts,
+    "pg_partition_ancestors": lambda _relation: [],  # no table is a partition
+}
+
+
+def numbered(rows: Stream, ctx: ExecutionContext) -> Stream:
+    """WITH ORDINALITY: the rows followed by their numbers, from 1."""
+
+    def batches() -> Iterator[Batch]:
+        before = 0
+        for batch in rows.batches(ctx):
+            numbers = np.arange(before + 1, before + batch.length + 1, dtype=np.int64)
+            yield Batch([*batch.columns, Vector(INT8, numbers)], batch.length)
+            before += batch.length
+
+    return Stream.of_batches(batches(), rows.rows)
 
 
 def _series(first: int, step: int, low: int, n: int) -> Any:
