@@ -30,6 +30,7 @@ INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
 NO_VALID: Array = np.empty(0, np.bool_)
 _MAX_HEAP = 2**32 - 1
+_NO_VIEWS: Array = np.empty((0, 2), np.uint64)  # where only a size is asked for: the data itself may be read-only
 ZERO = Decimal(0)
 
 
@@ -328,7 +329,7 @@ def _heap(vector: Vector) -> Array:
 def _packed_size(vector: Vector) -> int:
     mask = NO_VALID if vector.valid is None else vector.valid
     data = np.ascontiguousarray(vector.data)
-    return int(kernels.pack_views(data, _heap(vector), mask, data, EMPTY_HEAP, 0))
+    return int(kernels.pack_views(data, _heap(vector), mask, _NO_VIEWS, EMPTY_HEAP, 0))
 
 
 def concat_batches(batches: Sequence[Batch], types: Sequence[SqlType]) -> Batch:
