@@ -175,8 +175,10 @@ class Connection:
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2)
-            self.close()
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2)
+            finally:
+                self.close()
 
     # --- for the cursors ------------------------------------------------------------------------------------------
 

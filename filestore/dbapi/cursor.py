@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
-# Rows of parameters that executemany takes at once: enough to make the call's cost vanish, few enough to stay in the cache.
+# Rows of parameters that executemany takes at once: many enough to make the cost of a call vanish, few enough for the cache.
 MANY_ROWS: Final = 8192
 
 

@@ -14,12 +14,13 @@ from filestore.query import kernels
 from filestore.query.arrow import record_batch, schema
 from filestore.query.plan import OutputColumn
 from filestore.query.vectors import NO_VALID
-from filestore.storage.vector import EMPTY_HEAP, Batch, Vector
+from filestore.storage.vector import EMPTY_HEAP, Array, Batch, Vector
 
 # A selective filter keeps a whole segment's strings behind a few views; sending them all costs more than copying a few.
 # Up to this many bytes, or one in this many used, the heap goes as it is.
 HEAP_BYTES_MIN = 1 << 16
 HEAP_SHARE = 4
+NO_VIEWS: Array = np.empty((0, 2), np.uint64)
 
 
 def result_schema(columns: Sequence[OutputColumn]) -> Any:
@@ -48,7 +49,7 @@ def _packed(column: Vector) -> Vector:
         return plain
     views = np.ascontiguousarray(plain.data)
     valid = NO_VALID if plain.valid is None else plain.valid
-    used = int(kernels.pack_views(views, plain.heap, valid, views, EMPTY_HEAP, 0))
+    used = int(kernels.pack_views(views, plain.heap, valid, NO_VIEWS, EMPTY_HEAP, 0))
     if used * HEAP_SHARE >= len(plain.heap):
         return plain
     own, heap = np.empty_like(views), np.empty(max(used, 1), np.uint8)

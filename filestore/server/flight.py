@@ -97,8 +97,8 @@ class FlightService(flight.FlightServerBase):
     def do_get(self, context: Any, ticket: Any) -> Any:
         with self._call(context) as user:
             rows = flight_rows.Rows(self._database, user, ticketed(ticket), context.is_cancelled)
-            reader = pa.RecordBatchReader.from_batches(rows.schema, _clean(rows.batches()))
-            return flight.RecordBatchStream(reader)
+            # Not a RecordBatchReader: an error in one of those reaches the client with its traceback.
+            return flight.GeneratorStream(rows.schema, _clean(rows.batches()))
 
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
         with self._call(context) as user:
