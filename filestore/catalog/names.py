@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from filestore import errors
-from filestore.catalog import system_functions, system_tables
+from filestore.catalog import system_definitions, system_functions, system_tables
 from filestore.query.names import nearest
 from filestore.query.plan import OutputColumn
 from filestore.query.statements import Name
@@ -48,9 +48,8 @@ class SessionCatalog:
         return system_tables.columns_of(schema, name)
 
     def relation_oid(self, schema: str | None, name: str) -> int | None:
-        """OID of a table or system table, None when there is none."""
-        found = self.table(schema, name)
-        return system_tables.oid_of(schema, name) if found is None else found.oid
+        """OID of a table, index or system table, None when there is none."""
+        return system_definitions.relation_oid(self, schema, name)
 
     def rows(self, table: TableDef) -> float:
         """About how many rows a table has."""

@@ -182,12 +182,21 @@ def _lookup(catalog: SessionCatalog, kind: Kind, schema: str | None, name: str) 
         return next((oid for oid, role in roles(catalog) if role == name), None)
     if kind is Kind.REGPROC:
         return PROCEDURE_OIDS.get(name) if schema in (None, CATALOG) else None
-    found = catalog.relation_oid(schema, name)
-    if found is not None:
-        return found
-    path = [schema] if schema is not None else search_path(catalog, implicit=True)
+    return relation_oid(catalog, schema, name)
+
+
+def relation_oid(catalog: SessionCatalog, schema: str | None, name: str) -> int | None:
+    """The oid of a table, index or system table; without a schema of the first along the search path."""
     keys = {(t.schema, key.name): key.oid for t in catalog.registry.tables() for key in t.keys}
-    return next((keys[s, name] for s in path if (s, name) in keys), None)
+    for place in [schema] if schema is not None else search_path(catalog, implicit=True):
+        table = catalog.registry.table(place, name)
+        if table is not None:
+            return table.oid
+        if (place, name) in keys:
+            return keys[place, name]
+        if (place, name) in RELATIONS:
+            return RELATIONS[place, name].oid
+    return None
 
 
 def _unknown(kind: Kind, text: str) -> errors.Error:

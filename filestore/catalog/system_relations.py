@@ -176,10 +176,3 @@ RELATIONS: Final[dict[tuple[str, str], SystemRelation]] = {
     )
 }
 BY_OID: Final[dict[int, SystemRelation]] = {r.oid: r for r in RELATIONS.values()}
-
-
-def array_items(text: str) -> list[str | None]:
-    """The items of an array's text form; 22P02 when it is malformed. Nested arrays are read as flat."""
-    from filestore.query.bind_expr import array_texts
-
-    return array_texts(text, None)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from filestore import errors
-from filestore.storage.arena import PAGE_SIZE
+from filestore.storage.arena import PAGE_SIZE, Arena
 from filestore.storage.schema import KeyDef, TableDef
 from filestore.storage.sealed import SealedSegment
 
@@ -23,7 +25,7 @@ def table_bytes(catalog: SessionCatalog, definition: TableDef) -> int:
     """Bytes of a table's rows, without its indexes."""
     total = 0
     for segment in catalog.session.database.engine.table(definition).segment_list():
-        total += sum(arena.used_pages for arena in segment.arenas()) * PAGE_SIZE
+        total += sum(map(_arena_bytes, segment.arenas()))
         if isinstance(segment.sealed, SealedSegment):
             total += segment.sealed.file.reference.size
     return total
@@ -32,7 +34,13 @@ def table_bytes(catalog: SessionCatalog, definition: TableDef) -> int:
 def key_bytes(catalog: SessionCatalog, definition: TableDef, key: KeyDef) -> int:
     """Bytes of the index behind a key."""
     stored = catalog.session.database.engine.index(definition, key)
-    return stored.arena.used_pages * PAGE_SIZE
+    return _arena_bytes(stored.arena)
+
+
+def _arena_bytes(arena: Arena) -> int:
+    """Up to the last page in use: `used_pages` is as of the last checkpoint, `dirty` tells what came since."""
+    dirty = np.flatnonzero(arena.dirty)
+    return max(arena.used_pages, int(dirty[-1]) + 1 if len(dirty) else 0) * PAGE_SIZE
 
 
 def _find(catalog: SessionCatalog, oid: int) -> tuple[TableDef, KeyDef | None] | None:

@@ -25,7 +25,6 @@ from filestore.catalog import (  # noqa: F401 - they register their makers
     system_types,
 )
 from filestore.catalog.system_relations import (
-    CATALOG,
     MAKERS,
     RELATIONS,
     Changes,
@@ -52,12 +51,6 @@ def columns_of(schema: str, name: str) -> tuple[OutputColumn, ...] | None:
     """Columns of a system table, None when there is none of that name."""
     relation = RELATIONS.get((schema, name))
     return None if relation is None else relation.output
-
-
-def oid_of(schema: str | None, name: str) -> int | None:
-    """OID of a system table, None when there is none of that name. Without a schema: of pg_catalog."""
-    relation = RELATIONS.get((schema or CATALOG, name))
-    return None if relation is None else relation.oid
 
 
 def rows_of(schema: str, name: str, catalog: SessionCatalog) -> Batch:
