@@ -423,7 +423,8 @@ class Log:
                 self._waits = [found for found in waits if found[0] > lsn]
         failures: list[BaseException] = []
         tell: list[Callable[[], None]] = [wait.finish for _, wait in ready]
-        for told in [*tell, *(partial(call, lsn) for call in self._subscribers)]:
+        tell += [partial(call, lsn) for call in self._subscribers]
+        for told in tell:
             try:
                 told()
             except BaseException as error:  # noqa: BLE001 - of a callback: the others are told first
