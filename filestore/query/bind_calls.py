@@ -75,9 +75,7 @@ class CallBinder(PredicateBinder):
             raise errors.SqlSyntaxError('syntax error in "nullif"', position=self.position(node))
         left, right = self.all_of(node.expressions)
         equal = self.operate("=", [left, right], exp.EQ(this=node.expressions[0], expression=node.expressions[1]))
-        value = self.coercion.settle(left)
-        if isinstance(equal, e.Call) and left.type.kind is Kind.UNKNOWN:
-            value = equal.args[0]
+        value = equal.args[0] if isinstance(equal, e.Call) else self.coercion.settle(left)
         return e.Case(value.type, ((equal, e.Const(value.type, None)),), value)
 
     def extreme(self, node: Any, name: str) -> e.Expr:

@@ -66,8 +66,6 @@ def _figure(node: Any) -> tuple[str | None, int]:
             return name, strength
         kind = sql_type(node.to).kind
         return _INTERNAL.get(kind, kind.value), 1
-    if isinstance(node, exp.Boolean):
-        return "bool", 1
     if isinstance(node, exp.Subquery) and isinstance(node.this, exp.Select):
         first = node.this.expressions[0] if node.this.expressions else None
         if isinstance(first, exp.Alias):

@@ -13,7 +13,7 @@ from filestore.query.bind_base import BINARY, BaseBinder
 from filestore.query.bind_context import array_texts, cast_columns, like_pattern, name_of, row_items
 from filestore.query.bind_types import sql_type
 from filestore.query.coerce import number_literal
-from filestore.types import BOOL, INT8, TEXT, UNKNOWN, Kind, SqlType
+from filestore.types import BOOL, TEXT, UNKNOWN, Kind, SqlType
 
 
 class PredicateBinder(BaseBinder):
@@ -123,11 +123,7 @@ class PredicateBinder(BaseBinder):
     def unary(self, node: Any) -> e.Expr:
         symbol = "-" if isinstance(node, exp.Neg) else "~"
         if symbol == "-" and isinstance(node.this, exp.Literal) and not node.this.is_string:
-            constant = number_literal(str(node.this.this))
-            value = -constant.value
-            if isinstance(value, int) and value == -(1 << 31):  # its magnitude is a bigint, as in PostgreSQL
-                return e.Const(INT8, value)
-            return e.Const(constant.type, value)
+            return number_literal("-" + str(node.this.this))
         return self.operate(symbol, [self.bind(node.this)], node, f.PREFIX_OPERATORS[symbol])
 
     def distinct_from(self, node: Any) -> e.Expr:

@@ -232,6 +232,8 @@ class Coercion:
         if isinstance(expr, e.Const):
             if expr.value is None:
                 return e.Const(target, None)
+            if target.kind in REG_KINDS and not str(expr.value).isdecimal():  # a name: looked up when it runs
+                return e.Cast(target, e.Const(TEXT, str(expr.value)), explicit)
             return literal(target, str(expr.value), explicit, position)
         return e.Cast(target, expr, explicit)
 
@@ -363,11 +365,11 @@ def _parsed(parse: Any, target: SqlType, text: str, position: int | None) -> Any
 
 def number_literal(text: str) -> e.Const:
     """The constant of a number in SQL text: integer, bigint or numeric, whichever holds it first."""
-    if text.isdecimal():
+    if text.removeprefix("-").isdecimal():
         value = int(text)
-        if value < 1 << 31:
+        if -(1 << 31) <= value < 1 << 31:
             return e.Const(INT4, value)
-        if value < 1 << 63:
+        if -(1 << 63) <= value < 1 << 63:
             return e.Const(INT8, value)
     number = decimal.Decimal(text)
     exponent = number.as_tuple().exponent
