@@ -44,6 +44,7 @@ SEGMENT_SLOTS: Final = 65536
 INFINITY: Final = 1 << 62
 ABORTED: Final = INFINITY + 1
 MARK_BASE: Final = -(1 << 63)
+FIRST_TIMESTAMP: Final = 1  # of the first commit ever; as a begin it says "long ago"
 
 BEGIN: Final = 0
 BEGIN_VALUE: Final = 1

@@ -147,6 +147,7 @@ class Segment:
         "sealed",
         "slots",
         "source",
+        "vacant",
     )
 
     def __init__(
@@ -172,6 +173,7 @@ class Segment:
         self.end: Array | None = None
         self.columns: list[OpenColumn] | None = None
         self.sealed: SealedColumns | None = None
+        self.vacant = False  # every version has ended for everybody: no columns, hidden vectors only
 
     # --- making
 
@@ -203,6 +205,15 @@ class Segment:
         row[d.ROWS] = sealed.rows
         if begin is not None:
             self.set_begin(begin)
+
+    def reopen_vacant(self, rows: int, existing: frozenset[str]) -> None:
+        """Loads the hidden vectors of a segment whose values are gone."""
+        self.directory.reserve(self.number + 1)
+        self.vacant = True
+        self._load_hidden(existing)
+        self.directory.matrix[self.number, d.ROWS] = rows
+        if self.begin is None:
+            self.set_begin(d.FIRST_TIMESTAMP)
 
     def set_begin(self, begin: int) -> None:
         """One begin for all slots."""
@@ -257,9 +268,10 @@ class Segment:
             self._point(d.column_field(ordinal, d.VALID), column.valid_arena)
         return column.valid
 
-    def take_over(self, old: Segment, sealed: SealedColumns) -> None:
-        """Makes this the sealed successor of an open segment: the same hidden vectors, columns from the file."""
+    def take_over(self, old: Segment, sealed: SealedColumns | None) -> None:
+        """Makes this the successor of a segment: the same hidden vectors, columns from the file, or none."""
         self.sealed = sealed
+        self.vacant = sealed is None
         self.hidden = dict(old.hidden)
         self.begin, self.begin_value, self.end = old.begin, old.begin_value, old.end
         matrix, dirty = self.directory.matrix[self.number], self.directory.dirty[self.number]

@@ -32,7 +32,6 @@ from filestore.storage.vector import EMPTY_HEAP, Array, Batch, Vector
 
 _NO_VALID: Final[Array] = np.empty(0, np.bool_)
 _SCRATCH_BYTES: Final = 1 << 16
-FIRST_TIMESTAMP: Final = 1  # of the first commit ever; as a begin it says "long ago"
 
 
 class SnapshotView(Protocol):
@@ -342,7 +341,19 @@ class Table:
         """One begin, the first timestamp, instead of a vector; only for begins that every snapshot sees."""
         segment = self.segments[number]
         assert segment is not None and segment.sealed is not None, "a sealed segment"
-        segment.drop_begin(FIRST_TIMESTAMP)
+        segment.drop_begin(d.FIRST_TIMESTAMP)
+
+    def vacate(self, number: int) -> None:
+        """Forgets the values of a segment that no snapshot sees a version of; rows still lead through it."""
+        old = self.segments[number]
+        assert old is not None and old is not self.open_segment, "a segment that is left behind"
+        self.segments = self.segments.copy()
+        self.addresses.replace()
+        segment = self.make_segment(number)
+        segment.take_over(old, None)
+        self.segments[number] = segment
+        if self.directory[number, d.DEAD] == 0:
+            segment.drop_begin(d.FIRST_TIMESTAMP)
 
     # --- versions
 
@@ -378,7 +389,7 @@ class Table:
 
     def units(self, snapshot: SnapshotView) -> list[ScanUnit]:
         """The segments with their bounds as they are now; what a scan of the snapshot reads."""
-        present = self.segment_list()
+        present = [s for s in self.segments if s is not None and not s.vacant]
         if not present:
             return []
         table = self.directory[[s.number for s in present]]
@@ -452,5 +463,7 @@ def _touch(matrix: Array, segments: Sequence[Segment | None], numbers: Sequence[
     for number in numbers:
         segment = segments[number]
         assert segment is not None, "a version lies in a segment"
+        if segment.vacant:
+            raise errors.InternalError(f"segment {number} has no values, but a version in it was asked for")
         if segment.sealed is not None:
             segment.sealed.fill(ordinal, matrix[number])

@@ -140,7 +140,9 @@ def describe(table: Table, skipped: set[int]) -> dict[str, Any]:
             continue
         row = segment.directory.matrix[segment.number]
         entry: dict[str, Any] = {"number": segment.number, "rows": segment.rows}
-        if segment.sealed is not None:
+        if segment.vacant:
+            entry["vacant"] = True
+        elif segment.sealed is not None:
             entry["file"] = segment.sealed.name
             entry["begin"] = segment.begin_value if segment.begin is None else None
         else:
@@ -161,7 +163,9 @@ def load(table: Table, value: dict[str, Any], open_file: Callable[[str], SealedC
     views = [i for i, view in enumerate(table.layout.views) if view]
     for entry in value["segments"]:
         segment = table.make_segment(entry["number"])
-        if "file" in entry:
+        if "vacant" in entry:
+            segment.reopen_vacant(entry["rows"], names)
+        elif "file" in entry:
             segment.attach(open_file(entry["file"]), entry["begin"], names)
         else:
             segment.open(names)

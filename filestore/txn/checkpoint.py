@@ -206,6 +206,7 @@ def take_image(engine: Engine) -> CheckpointImage:
         masks = hidden.get(table)
         skipped = set() if masks is None else masks.attached
         collapse(table, engine.manager.oldest_timestamp())
+        vacate(table, engine.manager.oldest_timestamp())
         pages += copy_table(table, masks)
         committed = {key.oid for key in definition.keys}
         keys = [key for key in table.stored_keys if key.definition.oid in committed]
@@ -244,3 +245,21 @@ def collapse(table: Table, oldest: int) -> None:
             row = segment.directory.matrix[segment.number]
             if row[d.DEAD] == 0 and row[d.PENDING] == 0 and int(row[d.LAST_BEGIN]) <= oldest:
                 table.collapse(segment.number)
+
+
+def vacate(table: Table, oldest: int) -> None:
+    """Segments in which every version has ended before any snapshot give their values up.
+
+    This keeps scans of small tables with hot rows short; mixed segments are for a merge to rewrite.
+    """
+    for segment in table.segment_list():
+        row = segment.directory.matrix[segment.number]
+        if segment.vacant or segment is table.open_segment or row[d.PENDING] or segment.end is None:
+            continue
+        if int(row[d.DEAD]) + int(row[d.ENDED]) != segment.rows:
+            continue
+        ends = segment.end[: segment.rows]
+        ended = ends[ends != d.INFINITY]
+        # A mark is negative: its transaction may yet abort.
+        if len(ended) == int(row[d.ENDED]) and int(ended.min(initial=0)) >= 0 and int(ended.max(initial=0)) <= oldest:
+            table.vacate(segment.number)

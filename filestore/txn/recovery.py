@@ -110,6 +110,8 @@ class Recovery:
     def _build(self, table: Table, key: StoredKey) -> StoredKey:
         """Entries of all rows that are there; dead ones are stale entries, which lookups see through."""
         for segment in table.segment_list():
+            if segment.vacant:
+                continue
             base = segment.number << d.SLOT_BITS
             addresses = np.arange(base, base + segment.rows, dtype=np.int64)
             if segment.begin is not None:

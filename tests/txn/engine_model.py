@@ -303,12 +303,17 @@ def verify(engine: Engine, states: list[dict[str, Rows]], least: int, most: int)
     assert set(by_name) == set(expected), f"tables {sorted(by_name)}, not {sorted(expected)}"
     for name, rows in expected.items():
         table = engine.table(by_name[name])
-        assert committed(engine, table) == rows, f"table {name}"
-        _verify_keys(engine, table, rows)
-        assert table.live_rows == len(rows), f"table {name} counts {table.live_rows} rows, not {len(rows)}"
+        verify_table(engine, table, rows)
     problems = engine.check()
     assert not problems, problems
     return number
+
+
+def verify_table(engine: Engine, table: Table, rows: Rows) -> None:
+    """The table holds the rows, found by scan and by key."""
+    assert committed(engine, table) == rows, f"table {table.definition.name}"
+    _verify_keys(engine, table, rows)
+    assert table.live_rows == len(rows), f"{table.live_rows} rows counted, not {len(rows)}"
 
 
 def _verify_keys(engine: Engine, table: Table, rows: Rows) -> None:

@@ -80,6 +80,7 @@ class Run:
         engine.close()
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("states", "steps"), [(300, 40), pytest.param(4000, 150, marks=pytest.mark.slow)])
 def test_every_crash_recovers_a_prefix_of_commits(states, steps, seed):
     run = Run(seed, steps)

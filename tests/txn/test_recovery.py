@@ -121,3 +121,34 @@ def test_a_failed_log_acknowledges_nothing_more():
     rows = m.committed(engine, engine.table(engine.registry.table("public", "t")))
     assert rows in ({1: b"kept"}, {1: b"kept", 2: b"unknown"})
     engine.close()
+
+
+def test_segments_without_live_versions_give_their_values_up():
+    disk = SimulatedDisk()
+    engine = Engine.open(disk, m.options(1))
+    table = m.create(engine, m.table_def("hot"))
+    txn = engine.begin()
+    m.run(m.insert(txn, table, [(1, b"0")]))
+    engine.commit(txn).result()
+    old = engine.begin("repeatable read")
+    seen = m.contents(engine, old, table)
+    for i in range(1, 100):
+        txn = engine.begin()
+        m.run(m.update(engine, txn, table, {1: (1, b"%d" % i)}))
+        engine.commit(txn).result()
+        if i == 50:
+            engine.checkpoint()
+            assert m.contents(engine, old, table) == seen == {1: b"0"}, "an old snapshot keeps what it sees"
+            assert not table.segments[0].vacant
+            engine.abort(old)
+    engine.checkpoint()
+    assert [s.vacant for s in table.segment_list()] == [True] * 6 + [False]
+    snapshot = engine.statement_snapshot(engine.begin())
+    assert len(table.units(snapshot)) == 1
+    for _ in range(2):
+        m.verify_table(engine, table, {1: b"99"})
+        assert not engine.check()
+        engine.close()
+        engine = Engine.open(disk, m.options(2))
+        table = engine.table(engine.registry.table("public", "hot"))
+    engine.close()
