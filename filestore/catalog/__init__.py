@@ -1,1 +1,1 @@
-"""Names as a session sees them: its tables, the system tables made from the registry, functions that ask about either."""
+"""Names as a session sees them: tables, system tables made from the registry, functions that ask about both."""

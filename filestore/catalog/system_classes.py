@@ -1,7 +1,9 @@
-"""Relations and what belongs to them: pg_class, pg_attribute, pg_index, pg_constraint, pg_attrdef, pg_depend, pg_tables, pg_indexes.
+"""Relations and what belongs to them: pg_class, pg_attribute, pg_index, pg_constraint, pg_attrdef, pg_depend,
+pg_tables, pg_views, pg_indexes.
 
-Keys are a constraint and the index behind it under one oid, in pg_constraint and in pg_class. A default and a table's dependencies
-have no oid of their own; `default_oid` makes one from the table's. System tables are listed as PostgreSQL lists its own.
+Keys are a constraint and the index behind it under one oid, in pg_constraint and in pg_class. A default and
+a table's dependencies have no oid of their own; `default_oid` makes one from the table's. System tables are
+listed as PostgreSQL lists its own.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _PAGE_BYTES: Final = 8192  # as the setting block_size says
 
 
 def default_oid(table: TableDef, number: int) -> int:
-    """The oid of the default of column `number` (from 1); unlike any that the registry gives out below 2**20."""
+    """The oid of the default of column `number` (from 1); above every oid that the registry gives out."""
     return 0x8000_0000 | (table.oid << 11 | number) & 0x7FFF_FFFF
 
 
@@ -55,19 +57,30 @@ def _namespaces(source: Source) -> Iterator[Row]:
         yield {"oid": oid, "nspname": name, "nspowner": OWNER_OID}
 
 
-# --- pg_class ------------------------------------------------------------------------------------------------------------
+# --- pg_class -------------------------------------------------------------------------------------
 
 
 def _class(oid: int, name: str, namespace: int, kind: str, width: int, **more: Any) -> Row:
     return {
-        "oid": oid, "relname": name, "relnamespace": namespace, "relkind": kind, "relnatts": width, "relowner": OWNER_OID,
-        "relpersistence": "p", "relispopulated": True, "relreplident": "n", "reltuples": -1.0, "relfrozenxid": "0",
-        "relminmxid": "0", "relfilenode": oid if kind in "ri" else 0, **more,
-    }  # fmt: skip
+        "oid": oid,
+        "relname": name,
+        "relnamespace": namespace,
+        "relkind": kind,
+        "relnatts": width,
+        "relowner": OWNER_OID,
+        "relpersistence": "p",
+        "relispopulated": True,
+        "relreplident": "n",
+        "reltuples": -1.0,
+        "relfrozenxid": "0",
+        "relminmxid": "0",
+        "relfilenode": oid if kind in "ri" else 0,
+        **more,
+    }
 
 
 @rows_of("pg_class", Changes.NEVER)
-def _system_classes(source: Source) -> Iterator[Row]:
+def _system_classes(_source: Source) -> Iterator[Row]:
     for relation in RELATIONS.values():
         stored = relation.kind == "r"
         yield _class(
@@ -105,21 +118,34 @@ def _classes(source: Source) -> Iterator[Row]:
             yield _class(key.oid, key.name, namespace, "i", len(key.columns), relam=BTREE, reltuples=rows)
 
 
-# --- pg_attribute --------------------------------------------------------------------------------------------------------
+# --- pg_attribute ---------------------------------------------------------------------------------
 
 
-def _attribute(relation: int, number: int, name: str, sql_type: SqlType, not_null: bool, has_default: bool = False) -> Row:
+def _attribute(
+    relation: int, number: int, name: str, sql_type: SqlType, not_null: bool, has_default: bool = False
+) -> Row:
     described = TYPE_ROWS[sql_type.oid]
     return {
-        "attrelid": relation, "attname": name, "atttypid": sql_type.oid, "attnum": number, "atttypmod": sql_type.typmod,
-        "attstattarget": -1, "attlen": described["typlen"], "attcacheoff": -1, "attbyval": described["typbyval"],
-        "attalign": described["typalign"], "attstorage": described["typstorage"], "attnotnull": not_null,
-        "atthasdef": has_default, "attislocal": True, "attcollation": collation(sql_type),
-    }  # fmt: skip
+        "attrelid": relation,
+        "attname": name,
+        "atttypid": sql_type.oid,
+        "attnum": number,
+        "atttypmod": sql_type.typmod,
+        "attstattarget": -1,
+        "attlen": described["typlen"],
+        "attcacheoff": -1,
+        "attbyval": described["typbyval"],
+        "attalign": described["typalign"],
+        "attstorage": described["typstorage"],
+        "attnotnull": not_null,
+        "atthasdef": has_default,
+        "attislocal": True,
+        "attcollation": collation(sql_type),
+    }
 
 
 @rows_of("pg_attribute", Changes.NEVER)
-def _system_attributes(source: Source) -> Iterator[Row]:
+def _system_attributes(_source: Source) -> Iterator[Row]:
     for relation in RELATIONS.values():
         for number, column in enumerate(relation.columns, 1):
             yield _attribute(relation.oid, number, column.name, column.type, column.not_null)
@@ -141,10 +167,15 @@ def _defaults(source: Source) -> Iterator[Row]:
     for table in source.registry.tables():
         for number, column in enumerate(table.columns, 1):
             if column.default is not None:
-                yield {"oid": default_oid(table, number), "adrelid": table.oid, "adnum": number, "adbin": column.default}
+                yield {
+                    "oid": default_oid(table, number),
+                    "adrelid": table.oid,
+                    "adnum": number,
+                    "adbin": column.default,
+                }
 
 
-# --- keys and checks -----------------------------------------------------------------------------------------------------
+# --- keys and checks ------------------------------------------------------------------------------
 
 
 @rows_of("pg_index", Changes.DEFINITIONS)
@@ -153,23 +184,42 @@ def _indexes(source: Source) -> Iterator[Row]:
         for key in table.keys:
             types = [table.columns[i].type for i in key.columns]
             yield {
-                "indexrelid": key.oid, "indrelid": table.oid, "indnatts": len(types), "indnkeyatts": len(types),
-                "indisunique": True, "indisprimary": key.primary, "indimmediate": True, "indisvalid": True,
-                "indisready": True, "indislive": True, "indkey": vector_text(i + 1 for i in key.columns),
-                "indcollation": vector_text(map(collation, types)), "indoption": vector_text(0 for _ in types),
+                "indexrelid": key.oid,
+                "indrelid": table.oid,
+                "indnatts": len(types),
+                "indnkeyatts": len(types),
+                "indisunique": True,
+                "indisprimary": key.primary,
+                "indimmediate": True,
+                "indisvalid": True,
+                "indisready": True,
+                "indislive": True,
+                "indkey": vector_text(i + 1 for i in key.columns),
+                "indcollation": vector_text(map(collation, types)),
+                "indoption": vector_text(0 for _ in types),
                 "indclass": vector_text(_operator_class(t) for t in types),
-            }  # fmt: skip
+            }
 
 
 def _operator_class(sql_type: SqlType) -> int:
     return OPERATOR_CLASSES.get(sql_type.kind, OPERATOR_CLASSES[Kind.TEXT])
 
 
-def _constraint(table: TableDef, namespace: int, oid: int, name: str, kind: str, columns: tuple[int, ...], **more: Any) -> Row:
+def _constraint(
+    table: TableDef, namespace: int, oid: int, name: str, kind: str, columns: tuple[int, ...], **more: Any
+) -> Row:
     return {
-        "oid": oid, "conname": name, "connamespace": namespace, "contype": kind, "convalidated": True, "conrelid": table.oid,
-        "conislocal": True, "connoinherit": kind != "c", "conkey": array_text(i + 1 for i in columns) if columns else None, **more,
-    }  # fmt: skip
+        "oid": oid,
+        "conname": name,
+        "connamespace": namespace,
+        "contype": kind,
+        "convalidated": True,
+        "conrelid": table.oid,
+        "conislocal": True,
+        "connoinherit": kind != "c",
+        "conkey": array_text(i + 1 for i in columns) if columns else None,
+        **more,
+    }
 
 
 @rows_of("pg_constraint", Changes.DEFINITIONS)
@@ -191,8 +241,12 @@ def _dependencies(source: Source) -> Iterator[Row]:
             for ordinal in key.columns:
                 yield _depends(CONSTRAINT_OID, key.oid, table, ordinal + 1, "a")
             yield {
-                "classid": CLASS_OID, "objid": key.oid, "refclassid": CONSTRAINT_OID, "refobjid": key.oid, "deptype": "i",
-            }  # fmt: skip
+                "classid": CLASS_OID,
+                "objid": key.oid,
+                "refclassid": CONSTRAINT_OID,
+                "refobjid": key.oid,
+                "deptype": "i",
+            }
         for check in table.checks:
             for ordinal in define.columns_of(table, check):
                 yield _depends(CONSTRAINT_OID, check.oid, table, ordinal + 1, "a")
@@ -203,11 +257,16 @@ def _dependencies(source: Source) -> Iterator[Row]:
 
 def _depends(kind: int, oid: int, table: TableDef, number: int, how: str) -> Row:
     return {
-        "classid": kind, "objid": oid, "refclassid": CLASS_OID, "refobjid": table.oid, "refobjsubid": number, "deptype": how,
-    }  # fmt: skip
+        "classid": kind,
+        "objid": oid,
+        "refclassid": CLASS_OID,
+        "refobjid": table.oid,
+        "refobjsubid": number,
+        "deptype": how,
+    }
 
 
-# --- views ---------------------------------------------------------------------------------------------------------------
+# --- views ----------------------------------------------------------------------------------------
 
 
 def _owner(source: Source) -> str:
@@ -218,15 +277,25 @@ def _owner(source: Source) -> str:
 def _tables(source: Source) -> Iterator[Row]:
     for table in source.registry.tables():
         yield {
-            "schemaname": table.schema, "tablename": table.name, "tableowner": _owner(source), "hasindexes": bool(table.keys),
-            "hasrules": False, "hastriggers": False, "rowsecurity": False,
-        }  # fmt: skip
+            "schemaname": table.schema,
+            "tablename": table.name,
+            "tableowner": _owner(source),
+            "hasindexes": bool(table.keys),
+            "hasrules": False,
+            "hastriggers": False,
+            "rowsecurity": False,
+        }
     for relation in BY_OID.values():
         if relation.kind == "r":
             yield {
-                "schemaname": relation.schema, "tablename": relation.name, "tableowner": _owner(source), "hasindexes": False,
-                "hasrules": False, "hastriggers": False, "rowsecurity": False,
-            }  # fmt: skip
+                "schemaname": relation.schema,
+                "tablename": relation.name,
+                "tableowner": _owner(source),
+                "hasindexes": False,
+                "hasrules": False,
+                "hastriggers": False,
+                "rowsecurity": False,
+            }
 
 
 @rows_of("pg_views", Changes.DEFINITIONS)
@@ -247,6 +316,8 @@ def keys_of(source: Source) -> Iterator[tuple[TableDef, KeyDef]]:
 def _index_definitions(source: Source) -> Iterator[Row]:
     for table, key in keys_of(source):
         yield {
-            "schemaname": table.schema, "tablename": table.name, "indexname": key.name,
+            "schemaname": table.schema,
+            "tablename": table.name,
+            "indexname": key.name,
             "indexdef": define.index_definition(table, key, qualified=True),
-        }  # fmt: skip
+        }

@@ -1,6 +1,7 @@
 """What is one per directory: pg_database, pg_tablespace, roles, pg_settings, pg_timezone_names.
 
-A directory is one database and one tablespace. PostgreSQL's second one, pg_global, is listed because clients join with it.
+A directory is one database and one tablespace. PostgreSQL's second one, pg_global, is listed because
+clients join with it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,19 @@ _NO_LIMIT: Final = -1
 @rows_of("pg_database", Changes.ALWAYS)
 def _databases(source: Source) -> Iterator[Row]:
     yield {
-        "oid": DATABASE_OID, "datname": source.database.name, "datdba": OWNER_OID, "encoding": UTF8, "datlocprovider": "c",
-        "datallowconn": True, "datconnlimit": _NO_LIMIT, "datfrozenxid": "0", "datminmxid": "0",
-        "dattablespace": TABLESPACE_OIDS["pg_default"], "datcollate": "C", "datctype": "C",
-    }  # fmt: skip
+        "oid": DATABASE_OID,
+        "datname": source.database.name,
+        "datdba": OWNER_OID,
+        "encoding": UTF8,
+        "datlocprovider": "c",
+        "datallowconn": True,
+        "datconnlimit": _NO_LIMIT,
+        "datfrozenxid": "0",
+        "datminmxid": "0",
+        "dattablespace": TABLESPACE_OIDS["pg_default"],
+        "datcollate": "C",
+        "datctype": "C",
+    }
 
 
 @rows_of("pg_tablespace", Changes.NEVER)
@@ -34,16 +44,23 @@ def _tablespaces(_source: Source) -> Iterator[Row]:
         yield {"oid": oid, "spcname": name, "spcowner": OWNER_OID}
 
 
-# --- roles ---------------------------------------------------------------------------------------------------------------
+# --- roles ----------------------------------------------------------------------------------------
 
 
 @rows_of("pg_authid", Changes.ALWAYS)
 def _authorisations(source: Source) -> Iterator[Row]:
     for oid, name in define.roles(source.catalog):
         yield {
-            "oid": oid, "rolname": name, "rolsuper": True, "rolinherit": True, "rolcreaterole": True, "rolcreatedb": True,
-            "rolcanlogin": True, "rolbypassrls": True, "rolconnlimit": _NO_LIMIT,
-        }  # fmt: skip
+            "oid": oid,
+            "rolname": name,
+            "rolsuper": True,
+            "rolinherit": True,
+            "rolcreaterole": True,
+            "rolcreatedb": True,
+            "rolcanlogin": True,
+            "rolbypassrls": True,
+            "rolconnlimit": _NO_LIMIT,
+        }
 
 
 @rows_of("pg_roles", Changes.ALWAYS)
@@ -56,9 +73,14 @@ def _roles(source: Source) -> Iterator[Row]:
 def _users(source: Source) -> Iterator[Row]:
     for oid, name in define.roles(source.catalog):
         yield {
-            "usename": name, "usesysid": oid, "usecreatedb": True, "usesuper": True, "userepl": False, "usebypassrls": True,
+            "usename": name,
+            "usesysid": oid,
+            "usecreatedb": True,
+            "usesuper": True,
+            "userepl": False,
+            "usebypassrls": True,
             "passwd": "********",
-        }  # fmt: skip
+        }
 
 
 @rows_of("pg_shadow", Changes.ALWAYS)
@@ -67,7 +89,7 @@ def _shadows(source: Source) -> Iterator[Row]:
         yield {**row, "passwd": None}
 
 
-# --- settings ------------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 
 def _plain(value: Any) -> str:
@@ -88,12 +110,21 @@ def _settings(source: Source) -> Iterator[Row]:
         default = _plain(setting.default)
         shown = _plain(value)
         yield {
-            "name": setting.name, "setting": shown, "unit": setting.unit, "category": "FileStore",
-            "short_desc": setting.description, "context": setting.context, "vartype": _VARTYPES.get(setting.type, "string"),
-            "source": "default" if shown == default else "session", "min_val": _limit(setting.minimum),
-            "max_val": _limit(setting.maximum), "enumvals": _choices(setting), "boot_val": default, "reset_val": default,
+            "name": setting.name,
+            "setting": shown,
+            "unit": setting.unit,
+            "category": "FileStore",
+            "short_desc": setting.description,
+            "context": setting.context,
+            "vartype": _VARTYPES.get(setting.type, "string"),
+            "source": "default" if shown == default else "session",
+            "min_val": _limit(setting.minimum),
+            "max_val": _limit(setting.maximum),
+            "enumvals": _choices(setting),
+            "boot_val": default,
+            "reset_val": default,
             "pending_restart": False,
-        }  # fmt: skip
+        }
 
 
 _VARTYPES: Final = {"bool": "bool", "int": "integer", "real": "real", "enum": "enum"}
@@ -105,7 +136,7 @@ def _choices(setting: Setting) -> str | None:
     return array_text(f'"{choice}"' if " " in choice else choice for choice in setting.choices)
 
 
-# --- time zones ----------------------------------------------------------------------------------------------------------
+# --- time zones -----------------------------------------------------------------------------------
 
 
 @rows_of("pg_timezone_names", Changes.ALWAYS)
@@ -115,6 +146,8 @@ def _time_zones(_source: Source) -> Iterator[Row]:
         local = now.astimezone(zoneinfo.ZoneInfo(name))
         offset = local.utcoffset() or dt.timedelta()
         yield {
-            "name": name, "abbrev": local.tzname(), "utc_offset": (0, 0, offset // dt.timedelta(microseconds=1)),
+            "name": name,
+            "abbrev": local.tzname(),
+            "utc_offset": (0, 0, offset // dt.timedelta(microseconds=1)),
             "is_dst": bool(local.dst()),
-        }  # fmt: skip
+        }

@@ -1,7 +1,7 @@
-"""Columns of pg_catalog's tables in PostgreSQL 15: `name oid`, then `column:type` in order, with `!` for not null.
+"""Columns of pg_catalog's tables in PostgreSQL 15: `name oid`, then `column:type` in order, `!` for not null.
 
-Dumped once from PostgreSQL 15.20 (`pg_class`, `pg_attribute`). Types are its internal names, `_x` for an array of x; what stands in
-for those that FileStore does not have is told in `system_relations.py`.
+Dumped once from PostgreSQL 15.20 (`pg_class`, `pg_attribute`). Types are its internal names, `_x` for an
+array of x; what stands in for those that FileStore does not have is told in `system_relations.py`.
 """
 
 from typing import Final

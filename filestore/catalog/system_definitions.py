@@ -1,4 +1,4 @@
-"""Definitions as text, and names of oids: what pg_get_indexdef, pg_get_constraintdef, format_type and `oid::regclass` show.
+"""Definitions as text, names of oids: pg_get_indexdef, pg_get_constraintdef, format_type, `oid::regclass`.
 
 Defaults and checks are shown as they were written: the registry keeps their text.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OWNER: str = "postgres"
 
 
-# --- types ---------------------------------------------------------------------------------------------------------------
+# --- types ----------------------------------------------------------------------------------------
 
 
 def format_type(oid: int | None, typmod: int | None = None) -> str | None:
@@ -55,7 +55,7 @@ def type_oid(text: str) -> int:
     return SqlType(Kind.CHAR).oid if text.strip() == '"char"' else resolve_type(words, (), None).oid
 
 
-# --- keys and checks -----------------------------------------------------------------------------------------------------
+# --- keys and checks ------------------------------------------------------------------------------
 
 
 def key_columns(table: TableDef, key: KeyDef) -> str:
@@ -95,7 +95,7 @@ def constraint(catalog: SessionCatalog, oid: int) -> tuple[TableDef, KeyDef | Ch
     return None
 
 
-# --- names of oids -------------------------------------------------------------------------------------------------------
+# --- names of oids --------------------------------------------------------------------------------
 
 
 def role_name(catalog: SessionCatalog, oid: int) -> str:
@@ -141,7 +141,7 @@ def search_path(catalog: SessionCatalog, *, implicit: bool) -> list[str]:
 
 
 def registered_name(catalog: SessionCatalog, kind: Kind, oid: int) -> str:
-    """How an oid of a reg* type is shown: the name, qualified where the bare one would mean something else."""
+    """How an oid of a reg* type is shown: by name, qualified where the bare one would mean another."""
     if oid == 0:
         return "-"
     if kind is Kind.REGTYPE:
@@ -161,7 +161,7 @@ def registered_name(catalog: SessionCatalog, kind: Kind, oid: int) -> str:
 
 
 def registered_oid(catalog: SessionCatalog, kind: Kind, text: str) -> int:
-    """The oid that the text of a reg* type means. Raises 42P01, 42704, 42883, 3F000 for a name that is not known."""
+    """The oid that a reg* type's text means. Raises 42P01, 42704, 42883, 3F000 for an unknown name."""
     if text == "-":
         return 0
     if text.isdecimal():

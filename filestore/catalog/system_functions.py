@@ -1,10 +1,12 @@
-"""Functions that ask the session or the registry: version(), format_type(), pg_get_indexdef(), has_table_privilege() ...
+"""Functions that ask the session or the registry: version(), format_type(), has_table_privilege() ...
 
-Each takes the session's catalog and canonical arguments and returns a canonical value; which signatures exist is told in
-`query/catalog_functions.py`. Null arguments reach only those that are named in its `NULL_ARGUMENTS`.
+Each takes the session's catalog and canonical arguments and returns a canonical value; which signatures
+exist is told in `query/catalog_functions.py`. Null arguments reach only those that are named in its
+`NULL_ARGUMENTS`.
 
-There is one role that owns everything and may do everything: privileges are granted, once the object is known to exist. There are no
-comments, views, triggers, rules, statistics objects: their definitions are null.
+There is one role that owns everything and may do everything: privileges are granted, once the object is
+known to exist. There are no comments, views, triggers, rules, statistics objects: their definitions are
+null.
 
 Thread rule: engine lock held.
 """
@@ -41,7 +43,7 @@ def call(name: str, args: tuple[Any, ...], catalog: SessionCatalog) -> Any:
     return function(catalog, *args)
 
 
-# --- the session ---------------------------------------------------------------------------------------------------------
+# --- the session ----------------------------------------------------------------------------------
 
 
 def _version(_catalog: SessionCatalog) -> str:
@@ -60,7 +62,9 @@ def _current_setting(catalog: SessionCatalog, name: str, missing_ok: bool = Fals
     return catalog.session.settings.get(name, missing_ok)
 
 
-def _set_config(catalog: SessionCatalog, name: str | None, value: str | None, is_local: bool | None) -> str | None:
+def _set_config(
+    catalog: SessionCatalog, name: str | None, value: str | None, is_local: bool | None
+) -> str | None:
     if name is None:
         raise errors.InvalidParameterValue("SET requires parameter name")
     settings = catalog.session.settings
@@ -77,7 +81,7 @@ def _cancel(catalog: SessionCatalog, process_id: int) -> bool:
     return True
 
 
-# --- definitions ---------------------------------------------------------------------------------------------------------
+# --- definitions ----------------------------------------------------------------------------------
 
 
 def _expression(_catalog: SessionCatalog, text: str, _relation: int, _pretty: bool = False) -> str:
@@ -133,7 +137,7 @@ def _format_type(_catalog: SessionCatalog, oid: int | None, typmod: int | None) 
     return define.format_type(oid, typmod)
 
 
-# --- names ---------------------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 def _visible_relation(catalog: SessionCatalog, oid: int) -> bool | None:
@@ -154,7 +158,12 @@ def _found_oid(kind: Kind) -> Callable[[SessionCatalog, str], int | None]:
             return None
         try:
             return define.registered_oid(catalog, kind, text)
-        except (errors.UndefinedTable, errors.UndefinedObject, errors.UndefinedFunction, errors.InvalidSchemaName):
+        except (
+            errors.UndefinedTable,
+            errors.UndefinedObject,
+            errors.UndefinedFunction,
+            errors.InvalidSchemaName,
+        ):
             return None
         except errors.FeatureNotSupported:  # a type of PostgreSQL's that is not here
             return None
@@ -179,7 +188,7 @@ def _encoding_number(_catalog: SessionCatalog, name: str) -> int:
     return next((n for n, known in _ENCODINGS.items() if known.replace("_", "") == plain), -1)
 
 
-# --- privileges ----------------------------------------------------------------------------------------------------------
+# --- privileges -----------------------------------------------------------------------------------
 
 
 def _relation_privilege(catalog: SessionCatalog, *args: Any) -> bool | None:
@@ -191,7 +200,9 @@ def _relation_privilege(catalog: SessionCatalog, *args: Any) -> bool | None:
     return True
 
 
-def _column_privilege(catalog: SessionCatalog, relation: str | int, column: str | int, _privilege: str) -> bool | None:
+def _column_privilege(
+    catalog: SessionCatalog, relation: str | int, column: str | int, _privilege: str
+) -> bool | None:
     oid = relation if isinstance(relation, int) else define.registered_oid(catalog, Kind.REGCLASS, relation)
     table = catalog.registry.by_oid(oid)
     if table is not None and isinstance(column, str) and table.ordinal(column) is None:
@@ -225,18 +236,19 @@ def _always(value: Any) -> Callable[..., Any]:
 
 
 _NULL: Final = (
-    "obj_description col_description shobj_description pg_get_ruledef pg_get_triggerdef pg_get_functiondef "
-    "pg_get_function_sqlbody pg_get_partkeydef pg_get_statisticsobjdef pg_get_statisticsobjdef_columns acldefault "
-    "inet_client_addr inet_server_addr inet_client_port inet_server_port pg_partition_ancestors pg_partition_root"
+    "obj_description col_description shobj_description pg_get_ruledef pg_get_triggerdef "
+    "pg_get_functiondef pg_get_function_sqlbody pg_get_partkeydef pg_get_statisticsobjdef "
+    "pg_get_statisticsobjdef_columns acldefault inet_client_addr inet_server_addr inet_client_port "
+    "inet_server_port pg_partition_ancestors pg_partition_root"
 )
 _GRANTED: Final = (
-    "has_function_privilege has_type_privilege has_tablespace_privilege has_language_privilege has_server_privilege "
-    "has_foreign_data_wrapper_privilege pg_has_role"
+    "has_function_privilege has_type_privilege has_tablespace_privilege has_language_privilege "
+    "has_server_privilege has_foreign_data_wrapper_privilege pg_has_role"
 )
 _VISIBLE: Final = (
-    "pg_function_is_visible pg_operator_is_visible pg_opclass_is_visible pg_opfamily_is_visible pg_collation_is_visible "
-    "pg_conversion_is_visible pg_statistics_obj_is_visible pg_ts_config_is_visible pg_ts_dict_is_visible "
-    "pg_ts_parser_is_visible pg_ts_template_is_visible"
+    "pg_function_is_visible pg_operator_is_visible pg_opclass_is_visible pg_opfamily_is_visible "
+    "pg_collation_is_visible pg_conversion_is_visible pg_statistics_obj_is_visible "
+    "pg_ts_config_is_visible pg_ts_dict_is_visible pg_ts_parser_is_visible pg_ts_template_is_visible"
 )
 
 _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {

@@ -1,7 +1,7 @@
 """information_schema: the SQL standard's views of schemas, tables, columns and constraints.
 
-System tables are listed beside the user's, as PostgreSQL does. A NOT NULL column is also a CHECK constraint here, by the standard;
-its name is made of numbers, as in PostgreSQL.
+System tables are listed beside the user's, as PostgreSQL does. A NOT NULL column is also a CHECK constraint
+here, by the standard; its name is made of numbers, as in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from filestore.catalog import system_definitions as define
-from filestore.catalog.system_relations import INFORMATION, OWNER_OID, RELATIONS, Changes, Row, Source, rows_of
+from filestore.catalog.system_relations import (
+    INFORMATION,
+    OWNER_OID,
+    RELATIONS,
+    Changes,
+    Row,
+    Source,
+    rows_of,
+)
 from filestore.catalog.system_types import INTERNAL_NAMES
 from filestore.storage.schema import KeyDef, TableDef
 from filestore.types import Kind, SqlType
@@ -48,12 +56,16 @@ def _enabled_roles(source: Source) -> Iterator[Row]:
 def _character_sets(source: Source) -> Iterator[Row]:
     database = source.database.name
     yield {
-        "character_set_name": "UTF8", "character_repertoire": "UCS", "form_of_use": "UTF8",
-        "default_collate_catalog": database, "default_collate_schema": _CATALOG, "default_collate_name": "C",
-    }  # fmt: skip
+        "character_set_name": "UTF8",
+        "character_repertoire": "UCS",
+        "form_of_use": "UTF8",
+        "default_collate_catalog": database,
+        "default_collate_schema": _CATALOG,
+        "default_collate_name": "C",
+    }
 
 
-# --- tables and columns --------------------------------------------------------------------------------------------------
+# --- tables and columns ---------------------------------------------------------------------------
 
 
 @rows_of("tables", Changes.DEFINITIONS, INFORMATION)
@@ -67,9 +79,13 @@ def _tables(source: Source) -> Iterator[Row]:
 
 def _table(source: Source, schema: str, name: str, kind: str, *, writable: bool) -> Row:
     return {
-        "table_catalog": source.database.name, "table_schema": schema, "table_name": name, "table_type": kind,
-        "is_insertable_into": "YES" if writable else "NO", "is_typed": "NO",
-    }  # fmt: skip
+        "table_catalog": source.database.name,
+        "table_schema": schema,
+        "table_name": name,
+        "table_type": kind,
+        "is_insertable_into": "YES" if writable else "NO",
+        "is_typed": "NO",
+    }
 
 
 @rows_of("views", Changes.DEFINITIONS, INFORMATION)
@@ -77,13 +93,23 @@ def _views(source: Source) -> Iterator[Row]:
     for relation in RELATIONS.values():
         if relation.kind == "v":
             no = dict.fromkeys(
-                ("is_updatable", "is_insertable_into", "is_trigger_updatable", "is_trigger_deletable", "is_trigger_insertable_into"),
+                (
+                    "is_updatable",
+                    "is_insertable_into",
+                    "is_trigger_updatable",
+                    "is_trigger_deletable",
+                    "is_trigger_insertable_into",
+                ),
                 "NO",
             )
             yield {
-                "table_catalog": source.database.name, "table_schema": relation.schema, "table_name": relation.name,
-                "view_definition": "", "check_option": "NONE", **no,
-            }  # fmt: skip
+                "table_catalog": source.database.name,
+                "table_schema": relation.schema,
+                "table_name": relation.name,
+                "view_definition": "",
+                "check_option": "NONE",
+                **no,
+            }
 
 
 @rows_of("columns", Changes.DEFINITIONS, INFORMATION)
@@ -95,7 +121,9 @@ def _columns(source: Source) -> Iterator[Row]:
     for relation in RELATIONS.values():
         for number, column in enumerate(relation.columns, 1):
             place = (relation.schema, relation.name, number)
-            yield _column(source, place, column.name, column.type, column.not_null, default=None, updatable=False)
+            yield _column(
+                source, place, column.name, column.type, column.not_null, default=None, updatable=False
+            )
 
 
 def _column(
@@ -111,12 +139,25 @@ def _column(
     schema, table, number = place
     database = source.database.name
     return {
-        "table_catalog": database, "table_schema": schema, "table_name": table, "column_name": name, "ordinal_position": number,
-        "column_default": default, "is_nullable": "NO" if not_null else "YES", "data_type": sql_type.kind.value,
-        **_measures(sql_type), "udt_catalog": database, "udt_schema": _CATALOG, "udt_name": INTERNAL_NAMES[sql_type.kind],
-        "dtd_identifier": str(number), "is_self_referencing": "NO", "is_identity": "NO", "identity_cycle": "NO",
-        "is_generated": "NEVER", "is_updatable": "YES" if updatable else "NO",
-    }  # fmt: skip
+        "table_catalog": database,
+        "table_schema": schema,
+        "table_name": table,
+        "column_name": name,
+        "ordinal_position": number,
+        "column_default": default,
+        "is_nullable": "NO" if not_null else "YES",
+        "data_type": sql_type.kind.value,
+        **_measures(sql_type),
+        "udt_catalog": database,
+        "udt_schema": _CATALOG,
+        "udt_name": INTERNAL_NAMES[sql_type.kind],
+        "dtd_identifier": str(number),
+        "is_self_referencing": "NO",
+        "is_identity": "NO",
+        "identity_cycle": "NO",
+        "is_generated": "NEVER",
+        "is_updatable": "YES" if updatable else "NO",
+    }
 
 
 def _measures(sql_type: SqlType) -> dict[str, Any]:
@@ -129,23 +170,33 @@ def _measures(sql_type: SqlType) -> dict[str, Any]:
         return {"character_octet_length": _MAX_OCTETS}
     if kind in _DIGITS:
         return {
-            "numeric_precision": _DIGITS[kind], "numeric_precision_radix": 2, "numeric_scale": 0 if kind in _EXACT else None,
-        }  # fmt: skip
+            "numeric_precision": _DIGITS[kind],
+            "numeric_precision_radix": 2,
+            "numeric_scale": 0 if kind in _EXACT else None,
+        }
     if kind is Kind.NUMERIC:
-        return {"numeric_precision": sql_type.precision, "numeric_precision_radix": 10, "numeric_scale": sql_type.scale}
+        return {
+            "numeric_precision": sql_type.precision,
+            "numeric_precision_radix": 10,
+            "numeric_scale": sql_type.scale,
+        }
     if kind is Kind.DATE:
         return {"datetime_precision": 0}
     return {"datetime_precision": 6} if kind in _MOMENTS else {}
 
 
-# --- constraints ---------------------------------------------------------------------------------------------------------
+# --- constraints ----------------------------------------------------------------------------------
 
 
 def _named(source: Source, table: TableDef, name: str) -> dict[str, Any]:
     return {
-        "constraint_catalog": source.database.name, "constraint_schema": table.schema, "constraint_name": name,
-        "table_catalog": source.database.name, "table_schema": table.schema, "table_name": table.name,
-    }  # fmt: skip
+        "constraint_catalog": source.database.name,
+        "constraint_schema": table.schema,
+        "constraint_name": name,
+        "table_catalog": source.database.name,
+        "table_schema": table.schema,
+        "table_name": table.name,
+    }
 
 
 def _not_null_names(source: Source, table: TableDef) -> Iterator[tuple[str, str]]:
@@ -162,7 +213,12 @@ def _table_constraints(source: Source) -> Iterator[Row]:
         for key in table.keys:
             kind = "PRIMARY KEY" if key.primary else "UNIQUE"
             distinct = None if key.primary else "YES"
-            yield {**_named(source, table, key.name), **common, "constraint_type": kind, "nulls_distinct": distinct}
+            yield {
+                **_named(source, table, key.name),
+                **common,
+                "constraint_type": kind,
+                "nulls_distinct": distinct,
+            }
         names = [check.name for check in table.checks] + [name for name, _ in _not_null_names(source, table)]
         for name in names:
             yield {**_named(source, table, name), **common, "constraint_type": "CHECK"}
@@ -208,7 +264,7 @@ def _constraint_tables(source: Source) -> Iterator[Row]:
         yield _named(source, table, key.name)
 
 
-# --- privileges ----------------------------------------------------------------------------------------------------------
+# --- privileges -----------------------------------------------------------------------------------
 
 
 @rows_of("table_privileges", Changes.DEFINITIONS, INFORMATION)
@@ -217,7 +273,12 @@ def _table_privileges(source: Source) -> Iterator[Row]:
     for table in source.registry.tables():
         for privilege in ("INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"):
             yield {
-                "grantor": owner, "grantee": owner, "table_catalog": source.database.name, "table_schema": table.schema,
-                "table_name": table.name, "privilege_type": privilege, "is_grantable": "YES",
+                "grantor": owner,
+                "grantee": owner,
+                "table_catalog": source.database.name,
+                "table_schema": table.schema,
+                "table_name": table.name,
+                "privilege_type": privilege,
+                "is_grantable": "YES",
                 "with_hierarchy": "YES" if privilege == "SELECT" else "NO",
-            }  # fmt: skip
+            }

@@ -1,4 +1,4 @@
-"""What can be called: pg_proc, pg_operator, pg_aggregate, from the tables of functions that the binder chooses from.
+"""What can be called: pg_proc, pg_operator, pg_aggregate, from the binder's tables of functions.
 
 Oids are numbered here and may differ in the next version; only the names of functions are PostgreSQL's.
 """
@@ -56,7 +56,14 @@ def _signatures() -> Iterator[tuple[str, tuple[int, ...], int, str, bool, str]]:
                 yield name, (SqlType(kind).oid,), result.oid, "a", False, "i"
     yield "count", (), SqlType(Kind.INT8).oid, "a", False, "i"
     yield "count", (_ANY_OID,), SqlType(Kind.INT8).oid, "a", False, "i"
-    yield "string_agg", (SqlType(Kind.TEXT).oid, SqlType(Kind.TEXT).oid), SqlType(Kind.TEXT).oid, "a", False, "i"
+    yield (
+        "string_agg",
+        (SqlType(Kind.TEXT).oid, SqlType(Kind.TEXT).oid),
+        SqlType(Kind.TEXT).oid,
+        "a",
+        False,
+        "i",
+    )
 
 
 @cache
@@ -71,31 +78,56 @@ PROCEDURE_OIDS: Final[dict[str, int]] = {name: oid for oid, name in reversed(lis
 
 
 @rows_of("pg_proc", Changes.NEVER)
-def _procedures(source: Source) -> Iterator[Row]:
+def _procedures(_source: Source) -> Iterator[Row]:
     for p in procedures():
-        yield _procedure(p.oid, p.name, p.arguments, p.result, prokind=p.kind, provolatile=p.volatile,
-                         provariadic=p.arguments[-1] if p.variadic else 0)  # fmt: skip
+        yield _procedure(
+            p.oid,
+            p.name,
+            p.arguments,
+            p.result,
+            prokind=p.kind,
+            provolatile=p.volatile,
+            provariadic=p.arguments[-1] if p.variadic else 0,
+        )
     for oid, name in TYPE_FUNCTIONS.items():
-        yield _procedure(oid, name, (_INTERNAL_OID,), _INTERNAL_OID, prokind="f", provolatile="i", provariadic=0)
+        yield _procedure(
+            oid, name, (_INTERNAL_OID,), _INTERNAL_OID, prokind="f", provolatile="i", provariadic=0
+        )
 
 
 def _procedure(oid: int, name: str, arguments: tuple[int, ...], result: int, **more: Any) -> Row:
     return {
-        "oid": oid, "proname": name, "pronamespace": _CATALOG_OID, "proowner": OWNER_OID, "prolang": 12, "procost": 1.0,
-        "proisstrict": True, "proparallel": "s", "pronargs": len(arguments), "prorettype": result,
-        "proargtypes": vector_text(arguments), "prosrc": name, **more,
-    }  # fmt: skip
+        "oid": oid,
+        "proname": name,
+        "pronamespace": _CATALOG_OID,
+        "proowner": OWNER_OID,
+        "prolang": 12,
+        "procost": 1.0,
+        "proisstrict": True,
+        "proparallel": "s",
+        "pronargs": len(arguments),
+        "prorettype": result,
+        "proargtypes": vector_text(arguments),
+        "prosrc": name,
+        **more,
+    }
 
 
 @rows_of("pg_aggregate", Changes.NEVER)
-def _aggregates(source: Source) -> Iterator[Row]:
+def _aggregates(_source: Source) -> Iterator[Row]:
     for p in procedures():
         if p.kind == "a":
-            yield {"aggfnoid": p.oid, "aggkind": "n", "aggtranstype": p.result, "aggfinalmodify": "r", "aggmfinalmodify": "r"}
+            yield {
+                "aggfnoid": p.oid,
+                "aggkind": "n",
+                "aggtranstype": p.result,
+                "aggfinalmodify": "r",
+                "aggmfinalmodify": "r",
+            }
 
 
 @rows_of("pg_operator", Changes.NEVER)
-def _operators(source: Source) -> Iterator[Row]:
+def _operators(_source: Source) -> Iterator[Row]:
     oid = _FIRST_OID - 1
     for name, overloads in f.OPERATORS.items():
         for o in overloads:
@@ -109,6 +141,12 @@ def _operators(source: Source) -> Iterator[Row]:
 
 def _operator(oid: int, name: str, kind: str, left: int, right: int, overload: f.Overload) -> Row:
     return {
-        "oid": oid, "oprname": name, "oprnamespace": _CATALOG_OID, "oprowner": OWNER_OID, "oprkind": kind, "oprleft": left,
-        "oprright": right, "oprresult": _oid(overload.result_type(overload.takes)),
-    }  # fmt: skip
+        "oid": oid,
+        "oprname": name,
+        "oprnamespace": _CATALOG_OID,
+        "oprowner": OWNER_OID,
+        "oprkind": kind,
+        "oprleft": left,
+        "oprright": right,
+        "oprresult": _oid(overload.result_type(overload.takes)),
+    }

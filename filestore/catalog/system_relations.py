@@ -3,14 +3,15 @@
 A module of this package that makes rows of a relation registers a maker for it:
 
     @rows_of("pg_am", Changes.NEVER)
-    def _methods(source: Source) -> Iterator[Row]: ...
+    def _methods(_source: Source) -> Iterator[Row]: ...
 
-A row is a mapping of column names to canonical values (see `expr.Const`); a column that it leaves out has its default: null where the
-column is nullable, else zero, false or the empty string. A relation with several makers has the rows of all; one with none is
-empty, and so says the truth: there are no policies, triggers, publications here.
+A row is a mapping of column names to canonical values (see `expr.Const`); a column that it leaves out has
+its default: null where the column is nullable, else zero, false or the empty string. A relation with
+several makers has the rows of all; one with none is empty, and so says the truth: there are no policies,
+triggers, publications here.
 
-PostgreSQL's types that FileStore does not have (arrays, int2vector, aclitem, xid, pg_node_tree, inet, pg_lsn ...) are text here, in the
-same text form: indkey is '1 2', conkey '{1,2}'.
+PostgreSQL's types that FileStore does not have (arrays, int2vector, aclitem, xid, pg_node_tree, inet,
+pg_lsn ...) are text here, in the same text form: indkey is '1 2', conkey '{1,2}'.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Bytes of tables, indexes and the database: pages in use of their arenas, and their sealed files.
 
-Pages in memory count as what the next checkpoint will write. The log is part of the database's size, and of no table's.
+Pages in memory count as what the next checkpoint will write. The log is part of the database's size, and of
+no table's.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def key_bytes(catalog: SessionCatalog, definition: TableDef, key: KeyDef) -> int
 
 
 def _arena_bytes(arena: Arena) -> int:
-    """Up to the last page in use: `used_pages` is as of the last checkpoint, `dirty` tells what came since."""
+    """Up to the last page in use: `used_pages` is as of the last checkpoint, `dirty` knows what came later."""
     dirty = np.flatnonzero(arena.dirty)
     return max(arena.used_pages, int(dirty[-1]) + 1 if len(dirty) else 0) * PAGE_SIZE
 
@@ -51,7 +52,7 @@ def _find(catalog: SessionCatalog, oid: int) -> tuple[TableDef, KeyDef | None] |
 
 
 def relation_size(catalog: SessionCatalog, oid: int, fork: str = "main") -> int | None:
-    """pg_relation_size and pg_table_size: of a table or of an index; system tables have no bytes, unknown oids no size."""
+    """pg_relation_size and pg_table_size, of a table or an index; system tables have no bytes."""
     found = _find(catalog, oid)
     if found is None:
         from filestore.catalog.system_relations import BY_OID

@@ -1,10 +1,12 @@
-"""pg_catalog and information_schema as relations: real tables for the binder and the executor, made from the registry.
+"""pg_catalog and information_schema as relations for the binder and the executor, made from the registry.
 
-Nothing is matched by a statement's text: a query over these tables is planned and run as any other. Rows are kept as vectors:
-those that never change once a process, those about definitions until the registry's next version, those that count rows until
-the next commit; only views of what is going on now (pg_stat_activity, pg_locks) are made at each reading.
+Nothing is matched by a statement's text: a query over these tables is planned and run as any other. Rows
+are kept as vectors: those that never change once a process, those about definitions until the registry's
+next version, those that count rows until the next commit; only views of what is going on now
+(pg_stat_activity, pg_locks) are made at each reading.
 
-What is here and with which columns: `system_relations.py`. Not here: writing to them (refused: they are no tables of the registry).
+What is here and with which columns: `system_relations.py`. Not here: writing to them (refused: they are no
+tables of the registry).
 
 Thread rule: engine lock held.
 """

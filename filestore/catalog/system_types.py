@@ -1,7 +1,8 @@
 """Types and what hangs on them: pg_type, pg_am, pg_collation, pg_opclass, pg_opfamily, pg_cast, pg_language.
 
-The types are those of `filestore.types`, and an array type for each: no value has one, but clients look them up by name when they
-connect. Functions of types (typinput ...) are oids of functions that nobody calls; they show PostgreSQL's names.
+The types are those of `filestore.types`, and an array type for each: no value has one, but clients look
+them up by name when they connect. Functions of types (typinput ...) are oids of functions that nobody
+calls; they show PostgreSQL's names.
 """
 
 from __future__ import annotations
@@ -51,24 +52,34 @@ _PSEUDO: Final = (Kind.UNKNOWN, Kind.VOID)
 
 INTERNAL_NAMES: Final[dict[Kind, str]] = {kind: described[0] for kind, described in _DESCRIBED.items()}
 
-TYPE_FUNCTIONS: Final[dict[int, str]] = {
-    oid: name
-    for oid, name in enumerate(
+TYPE_FUNCTIONS: Final[dict[int, str]] = dict(
+    enumerate(
         [
-            *(f"{described[4]}{end}" for described in _DESCRIBED.values() for end in ("in", "out", "recv", "send")),
+            *(
+                f"{described[4]}{end}"
+                for described in _DESCRIBED.values()
+                for end in ("in", "out", "recv", "send")
+            ),
             *(f"array_{end}" for end in ("in", "out", "recv", "send", "typanalyze", "subscript_handler")),
-            *(f"{described[0]}typmod{end}" for described in _DESCRIBED.values() if described[5] for end in ("in", "out")),
+            *(
+                f"{described[0]}typmod{end}"
+                for described in _DESCRIBED.values()
+                if described[5]
+                for end in ("in", "out")
+            ),
         ],
         start=9000,
     )
-}
+)
 """Functions that only type rows and access methods name, by oid."""
 _FUNCTION_OIDS: Final = {name: oid for oid, name in TYPE_FUNCTIONS.items()}
 
 
 def _functions(stem: str, modified: str | None) -> dict[str, int]:
-    found = {f"typ{k}": _FUNCTION_OIDS[f"{stem}{v}"] for k, v in
-             (("input", "in"), ("output", "out"), ("receive", "recv"), ("send", "send"))}  # fmt: skip
+    found = {
+        f"typ{k}": _FUNCTION_OIDS[f"{stem}{v}"]
+        for k, v in (("input", "in"), ("output", "out"), ("receive", "recv"), ("send", "send"))
+    }
     if modified is not None:
         found |= {f"typmod{end}": _FUNCTION_OIDS[f"{modified}typmod{end}"] for end in ("in", "out")}
     return found
@@ -78,43 +89,67 @@ def _type_rows() -> Iterator[dict[str, Any]]:
     for kind, (name, by_value, alignment, storage, stem, modified) in _DESCRIBED.items():
         info = KINDS[kind]
         common = {
-            "typnamespace": _CATALOG_OID, "typowner": OWNER_OID, "typisdefined": True, "typdelim": ",", "typtypmod": -1,
+            "typnamespace": _CATALOG_OID,
+            "typowner": OWNER_OID,
+            "typisdefined": True,
+            "typdelim": ",",
+            "typtypmod": -1,
             "typcollation": _COLLATIONS.get(kind, 0),
-        }  # fmt: skip
+        }
         yield {
-            **common, "oid": info.oid, "typname": name, "typlen": info.size, "typbyval": by_value,
-            "typtype": "p" if kind in _PSEUDO else "b", "typcategory": info.category, "typispreferred": info.preferred,
-            "typarray": info.array_oid, "typelem": 18 if kind is Kind.NAME else 0, "typalign": alignment, "typstorage": storage,
+            **common,
+            "oid": info.oid,
+            "typname": name,
+            "typlen": info.size,
+            "typbyval": by_value,
+            "typtype": "p" if kind in _PSEUDO else "b",
+            "typcategory": info.category,
+            "typispreferred": info.preferred,
+            "typarray": info.array_oid,
+            "typelem": 18 if kind is Kind.NAME else 0,
+            "typalign": alignment,
+            "typstorage": storage,
             **_functions(stem, name if modified else None),
-        }  # fmt: skip
+        }
         if info.array_oid:
             yield {
-                **common, "oid": info.array_oid, "typname": f"_{name}", "typlen": -1, "typbyval": False, "typtype": "b",
-                "typcategory": "A", "typelem": info.oid, "typalign": "d" if alignment == "d" else "i", "typstorage": "x",
-                "typsubscript": _FUNCTION_OIDS["array_subscript_handler"], "typanalyze": _FUNCTION_OIDS["array_typanalyze"],
+                **common,
+                "oid": info.array_oid,
+                "typname": f"_{name}",
+                "typlen": -1,
+                "typbyval": False,
+                "typtype": "b",
+                "typcategory": "A",
+                "typelem": info.oid,
+                "typalign": "d" if alignment == "d" else "i",
+                "typstorage": "x",
+                "typsubscript": _FUNCTION_OIDS["array_subscript_handler"],
+                "typanalyze": _FUNCTION_OIDS["array_typanalyze"],
                 **_functions("array_", name if modified else None),
-            }  # fmt: skip
+            }
 
 
 TYPE_ROWS: Final[dict[int, dict[str, Any]]] = {row["oid"]: row for row in _type_rows()}
 """pg_type by oid."""
 
-ARRAY_ELEMENTS: Final[dict[int, Kind]] = {info.array_oid: kind for kind, info in KINDS.items() if info.array_oid}
+ARRAY_ELEMENTS: Final[dict[int, Kind]] = {
+    info.array_oid: kind for kind, info in KINDS.items() if info.array_oid
+}
 
 
 @rows_of("pg_type", Changes.NEVER)
-def _types(source: Source) -> Iterator[Row]:
+def _types(_source: Source) -> Iterator[Row]:
     yield from TYPE_ROWS.values()
 
 
 @rows_of("pg_am", Changes.NEVER)
-def _methods(source: Source) -> Iterator[Row]:
+def _methods(_source: Source) -> Iterator[Row]:
     yield {"oid": 2, "amname": "heap", "amtype": "t"}
     yield {"oid": 403, "amname": "btree", "amtype": "i"}
 
 
 @rows_of("pg_collation", Changes.NEVER)
-def _collations(source: Source) -> Iterator[Row]:
+def _collations(_source: Source) -> Iterator[Row]:
     for oid, name, provider, locale in (
         (100, "default", "d", None),
         (950, "C", "c", "C"),
@@ -122,9 +157,16 @@ def _collations(source: Source) -> Iterator[Row]:
         (12340, "ucs_basic", "c", "C"),
     ):
         yield {
-            "oid": oid, "collname": name, "collnamespace": _CATALOG_OID, "collowner": OWNER_OID, "collprovider": provider,
-            "collisdeterministic": True, "collencoding": -1, "collcollate": locale, "collctype": locale,
-        }  # fmt: skip
+            "oid": oid,
+            "collname": name,
+            "collnamespace": _CATALOG_OID,
+            "collowner": OWNER_OID,
+            "collprovider": provider,
+            "collisdeterministic": True,
+            "collencoding": -1,
+            "collcollate": locale,
+            "collctype": locale,
+        }
 
 
 # Kind: (oid of its default class for B-trees, class, family's oid, family)
@@ -154,32 +196,53 @@ OPERATOR_CLASSES: Final = {kind: oid for kind, (oid, *_) in _CLASSES.items()}
 
 
 @rows_of("pg_opclass", Changes.NEVER)
-def _operator_classes(source: Source) -> Iterator[Row]:
+def _operator_classes(_source: Source) -> Iterator[Row]:
     for kind, (oid, name, family, _) in _CLASSES.items():
         yield {
-            "oid": oid, "opcmethod": 403, "opcname": name, "opcnamespace": _CATALOG_OID, "opcowner": OWNER_OID, "opcfamily": family,
-            "opcintype": KINDS[kind].oid, "opcdefault": True,
-        }  # fmt: skip
+            "oid": oid,
+            "opcmethod": 403,
+            "opcname": name,
+            "opcnamespace": _CATALOG_OID,
+            "opcowner": OWNER_OID,
+            "opcfamily": family,
+            "opcintype": KINDS[kind].oid,
+            "opcdefault": True,
+        }
 
 
 @rows_of("pg_opfamily", Changes.NEVER)
-def _operator_families(source: Source) -> Iterator[Row]:
+def _operator_families(_source: Source) -> Iterator[Row]:
     for oid, name in sorted({(family, name) for _, _, family, name in _CLASSES.values()}):
-        yield {"oid": oid, "opfmethod": 403, "opfname": name, "opfnamespace": _CATALOG_OID, "opfowner": OWNER_OID}
+        yield {
+            "oid": oid,
+            "opfmethod": 403,
+            "opfname": name,
+            "opfnamespace": _CATALOG_OID,
+            "opfowner": OWNER_OID,
+        }
 
 
 @rows_of("pg_cast", Changes.NEVER)
-def _casts(source: Source) -> Iterator[Row]:
+def _casts(_source: Source) -> Iterator[Row]:
     pairs = [(a, b, "i") for a, targets in IMPLICIT.items() for b in targets]
-    pairs += [(a, b, "a") for a, targets in ASSIGNMENT.items() for b in targets - IMPLICIT.get(a, frozenset()) if a is not b]
+    pairs += [
+        (a, b, "a")
+        for a, targets in ASSIGNMENT.items()
+        for b in targets - IMPLICIT.get(a, frozenset())
+        if a is not b
+    ]
     ordered = sorted(pairs, key=lambda pair: (KINDS[pair[0]].oid, KINDS[pair[1]].oid))
     for oid, (a, b, context) in enumerate(ordered, 8000):
         yield {
-            "oid": oid, "castsource": KINDS[a].oid, "casttarget": KINDS[b].oid, "castcontext": context, "castmethod": "i",
-        }  # fmt: skip
+            "oid": oid,
+            "castsource": KINDS[a].oid,
+            "casttarget": KINDS[b].oid,
+            "castcontext": context,
+            "castmethod": "i",
+        }
 
 
 @rows_of("pg_language", Changes.NEVER)
-def _languages(source: Source) -> Iterator[Row]:
+def _languages(_source: Source) -> Iterator[Row]:
     yield {"oid": 12, "lanname": "internal", "lanowner": OWNER_OID}
     yield {"oid": 14, "lanname": "sql", "lanowner": OWNER_OID, "lanpltrusted": True}

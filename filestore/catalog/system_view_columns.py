@@ -1,7 +1,7 @@
 """Columns of pg_catalog's and information_schema's views in PostgreSQL 15; entries as in `system_columns.py`.
 
-Views about what FileStore does not have at all (replication progress, shared memory, hosts) are left out: asking for
-them is 42P01.
+Views about what FileStore does not have at all (replication progress, shared memory, hosts) are left out:
+asking for them is 42P01.
 """
 
 from typing import Final

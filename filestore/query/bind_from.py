@@ -13,12 +13,13 @@ from filestore.query import functions as f
 from filestore.query import plan as p
 from filestore.query.bind_context import NO_FUNCTION_HINT, Context, name_of, offset_of
 from filestore.query.bind_expr import ExprBinder
+from filestore.query.bind_names import output_name
 from filestore.query.coerce import select
 from filestore.query.names import nearest
 from filestore.query.plan import JoinKind, OutputColumn, Plan
 from filestore.query.scope import Relation, Scope, ScopeColumn, relation_of
 from filestore.storage.schema import TableDef
-from filestore.types import INT4, INT8, INTERVAL, NUMERIC, TIMESTAMP, TIMESTAMPTZ
+from filestore.types import INT4, INT8, INTERVAL, NUMERIC, REGCLASS, TEXT, TIMESTAMP, TIMESTAMPTZ
 
 QueryBinder = Callable[..., tuple[Plan, Scope]]
 
@@ -29,6 +30,13 @@ SERIES: Final = tuple(
         *((t, t, INTERVAL) for t in (TIMESTAMP, TIMESTAMPTZ)),
     )
 )
+SET_FUNCTIONS: Final[dict[str, tuple[f.Overload, ...]]] = {
+    "generate_series": SERIES,
+    "unnest": (f.Overload("unnest", (TEXT,), TEXT),),
+    "generate_subscripts": (f.Overload("generate_subscripts", (TEXT, INT4), INT4),),
+    "pg_partition_ancestors": (f.Overload("pg_partition_ancestors", (REGCLASS,), REGCLASS),),
+}
+"""Functions that FROM may call; those over arrays take their text form, as system tables show it."""
 
 
 def bind_from(context: Context, nodes: list[Any], joins: list[Any], scope: Scope, query: QueryBinder) -> Plan:
@@ -94,6 +102,9 @@ class _From:
         """One item with its joins; columns start at `offset` of the FROM row."""
         plan = self.factor(node, scope, offset)
         for join in joins:
+            if isinstance(join.this, exp.Lateral):
+                self._lateral(join, scope)
+                continue
             right_scope = Scope(scope.outer)
             right = self.factor(join.this, right_scope, offset + len(plan.columns))
             for inner in (join.this.args.get("joins") or []) if isinstance(join.this, exp.Table) else []:
@@ -105,6 +116,22 @@ class _From:
         right_scope = Scope(scope.outer)
         right = self.factor(join.this, right_scope, offset + len(left.columns))
         return self._joined(join, left, right, scope, right_scope, offset)
+
+    def _lateral(self, join: Any, scope: Scope) -> None:
+        """CROSS JOIN LATERAL (SELECT expressions): names for expressions over the row so far; no rows are added or lost."""
+        lateral = join.this
+        query = lateral.this.this if isinstance(lateral.this, exp.Subquery) else None
+        alias, names = self._alias(lateral)
+        simple = isinstance(query, exp.Select) and not any(v for k, v in query.args.items() if k != "expressions")
+        if query is None or not simple or alias is None or self._kind(join) is not JoinKind.CROSS:
+            raise errors.FeatureNotSupported("LATERAL is not supported", position=self.position(lateral))
+        binder = ExprBinder(self.context, scope, "LATERAL", self._no_subquery)
+        exprs = [binder.bind_settled(x.this if isinstance(x, exp.Alias) else x) for x in query.expressions]
+        self._check_names(alias, names, len(exprs), lateral)
+        given = names + [output_name(x) if not isinstance(x, exp.Alias) else name_of(x.args["alias"])
+                         for x in query.expressions[len(names):]]  # fmt: skip
+        columns = [ScopeColumn(n, x, OutputColumn(n, x.type)) for n, x in zip(given, exprs, strict=True)]
+        scope.add(Relation(alias, columns, aliased=True))
 
     # -- factors -----------------------------------------------------------------------------------
 
@@ -194,9 +221,9 @@ class _From:
             return self.context.catalog.relation_oid(plan.schema, plan.name) or 0
         return 0
 
-    def _refuse(self, node: Any) -> None:
+    def _refuse(self, node: Any, allowed: str = "") -> None:
         for key, value in node.args.items():
-            if value and key not in ("this", "db", "alias", "only", "joins", "catalog"):
+            if value and key not in ("this", "db", "alias", "only", "joins", "catalog", allowed):
                 what = {"sample": "TABLESAMPLE", "ordinality": "WITH ORDINALITY", "version": "FOR SYSTEM_TIME"}.get(
                     key, key.upper()
                 )
@@ -229,29 +256,34 @@ class _From:
 
     def _function(self, node: Any, scope: Scope, offset: int) -> Plan:
         call = node.this
-        self._refuse(node)
+        self._refuse(node, "ordinality")
         name = name_of(call.this) if isinstance(call, exp.Anonymous) else call.sql_name().lower()
-        if name != "generate_series":
+        if name not in SET_FUNCTIONS:
             raise errors.FeatureNotSupported(
                 f"function {name}() in FROM is not supported",
                 hint="generate_series() is.",
                 position=self.position(node),
             )
-        binder = ExprBinder(self.context, Scope(None), "function arguments", self._no_subquery)
+        outside = Scope(self.scope.outer)
+        binder = ExprBinder(self.context, outside, "function arguments", self._no_subquery)
         args = binder.all_of(call.expressions)
-        found = select(SERIES, tuple(a.type for a in args))
+        self.scope.correlated.extend(outside.correlated)
+        found = select(SET_FUNCTIONS[name], tuple(a.type for a in args))
         if not isinstance(found, f.Overload):
             shown = ", ".join(a.type.without_modifiers().name for a in args)
             raise errors.UndefinedFunction(
-                f"function generate_series({shown}) does not exist",
+                f"function {name}({shown}) does not exist",
                 hint=NO_FUNCTION_HINT,
                 position=self.position(node),
             )
         bound = self.context.coercion.call(found, args)
         alias, names = self._alias(node)
         shown_name = names[0] if names else alias or name
-        plan = p.FunctionScan((OutputColumn(shown_name, bound.type),), name, bound.args)
-        self._check_names(alias or name, names, 1, node)
+        columns: tuple[OutputColumn, ...] = (OutputColumn(shown_name, bound.type),)
+        if node.args.get("ordinality"):
+            columns += (OutputColumn("ordinality", INT8),)
+        plan = p.FunctionScan(columns, name, bound.args)
+        self._check_names(alias or name, names, len(columns), node)
         scope.add(relation_of(plan, alias or name, offset, names))
         return plan
 

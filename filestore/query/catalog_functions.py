@@ -1,7 +1,7 @@
-"""Signatures of the functions that ask the session or the catalog, and of those over arrays in their text form.
+"""Signatures of the functions that ask the session or the catalog, and of those over arrays as text.
 
-Data only: `functions.py` makes overloads of it, `scalar/session.py` and `scalar/arrays.py` implement them under the same names. What
-the former answer is `catalog/system_functions.py`'s business.
+Data only: `functions.py` makes overloads of it, `scalar/session.py` and `scalar/arrays.py` implement them
+under the same names. What the former answer is `catalog/system_functions.py`'s business.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from filestore.types import (
 
 Signature = tuple[str, SqlType, tuple[tuple[SqlType, ...], ...]]
 
-_PRIVILEGE: Final = ((TEXT, TEXT), (OID, TEXT), (NAME, TEXT, TEXT), (NAME, OID, TEXT), (OID, TEXT, TEXT), (OID, OID, TEXT))
+_PRIVILEGE: Final = (
+    (TEXT, TEXT),
+    (OID, TEXT),
+    (NAME, TEXT, TEXT),
+    (NAME, OID, TEXT),
+    (OID, TEXT, TEXT),
+    (OID, OID, TEXT),
+)
 _COLUMN_PRIVILEGE: Final = ((TEXT, TEXT, TEXT), (OID, INT2, TEXT), (OID, TEXT, TEXT))
 _PRETTY: Final = ((OID,), (OID, BOOL))
 
@@ -50,10 +57,12 @@ SESSION_FUNCTIONS: Final[tuple[Signature, ...]] = (
     ("pg_char_to_encoding", INT4, ((NAME,),)),
     # names and definitions
     (
-        "pg_table_is_visible pg_type_is_visible pg_function_is_visible pg_operator_is_visible pg_opclass_is_visible "
-        "pg_opfamily_is_visible pg_collation_is_visible pg_conversion_is_visible pg_statistics_obj_is_visible "
-        "pg_ts_config_is_visible pg_ts_dict_is_visible pg_ts_parser_is_visible pg_ts_template_is_visible "
-        "pg_is_other_temp_schema row_security_active",
+        (
+            "pg_table_is_visible pg_type_is_visible pg_function_is_visible pg_operator_is_visible "
+            "pg_opclass_is_visible pg_opfamily_is_visible pg_collation_is_visible pg_conversion_is_visible "
+            "pg_statistics_obj_is_visible pg_ts_config_is_visible pg_ts_dict_is_visible "
+            "pg_ts_parser_is_visible pg_ts_template_is_visible pg_is_other_temp_schema row_security_active"
+        ),
         BOOL,
         ((OID,),),
     ),
@@ -63,9 +72,11 @@ SESSION_FUNCTIONS: Final[tuple[Signature, ...]] = (
     ("pg_get_indexdef", TEXT, ((OID,), (OID, INT4, BOOL))),
     ("pg_get_constraintdef pg_get_viewdef pg_get_ruledef pg_get_triggerdef", TEXT, _PRETTY),
     (
-        "pg_get_functiondef pg_get_function_arguments pg_get_function_identity_arguments pg_get_function_result "
-        "pg_get_function_sqlbody pg_get_partkeydef pg_get_statisticsobjdef pg_get_statisticsobjdef_columns "
-        "pg_tablespace_location",
+        (
+            "pg_get_functiondef pg_get_function_arguments pg_get_function_identity_arguments "
+            "pg_get_function_result pg_get_function_sqlbody pg_get_partkeydef pg_get_statisticsobjdef "
+            "pg_get_statisticsobjdef_columns pg_tablespace_location"
+        ),
         TEXT,
         ((OID,),),
     ),
@@ -87,9 +98,11 @@ SESSION_FUNCTIONS: Final[tuple[Signature, ...]] = (
     ("pg_stat_get_numscans", INT8, ((OID,),)),
     # privileges
     (
-        "has_table_privilege has_any_column_privilege has_schema_privilege has_database_privilege has_function_privilege "
-        "has_sequence_privilege has_type_privilege has_tablespace_privilege has_language_privilege has_server_privilege "
-        "has_foreign_data_wrapper_privilege pg_has_role",
+        (
+            "has_table_privilege has_any_column_privilege has_schema_privilege has_database_privilege "
+            "has_function_privilege has_sequence_privilege has_type_privilege has_tablespace_privilege "
+            "has_language_privilege has_server_privilege has_foreign_data_wrapper_privilege pg_has_role"
+        ),
         BOOL,
         _PRIVILEGE,
     ),
@@ -111,5 +124,7 @@ ARRAY_FUNCTIONS: Final[tuple[Signature, ...]] = (
 )
 """Over arrays in text form. An item has no type of its own: it becomes what it is used as."""
 
-NULL_ARGUMENTS: Final = frozenset({"format_type", "set_config", "array_append", "array_quote", "string_to_array", "array_to_string"})
+NULL_ARGUMENTS: Final = frozenset(
+    {"format_type", "set_config", "array_append", "array_quote", "string_to_array", "array_to_string"}
+)
 """Functions that are called though an argument is null; the rest are null then."""

@@ -148,6 +148,26 @@ class Exists(Expr):
 
 
 @dataclass(frozen=True, slots=True)
+class OuterValue(Expr):
+    """A value of the row that an `Applied` subquery is being run for; `number` is known within it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied(Expr):
+    """A subquery that reads the row around it, run once for each distinct combination of `args`.
+
+    subquery: ScalarSubquery, InSubquery or Exists, in whose plan and arguments `OuterValue(n)` stands for the n-th of `numbers`'s argument.
+    What a join can do is a join (rules/decorrelate.py); this is for the rest, over few rows.
+    """
+
+    args: tuple[Expr, ...]
+    numbers: tuple[int, ...]
+    subquery: ScalarSubquery | InSubquery | Exists
+
+
+@dataclass(frozen=True, slots=True)
 class Aggregate(Expr):
     """An aggregate call inside an `Aggregate` plan node.
 
@@ -177,7 +197,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return (*(e for pair in whens for e in pair), default)
         case InList(arg=arg, items=items):
             return (arg, *items)
-        case InSubquery(args=args):
+        case InSubquery(args=args) | Applied(args=args):
             return args
         case Aggregate(args=args, filter=condition):
             return args if condition is None else (*args, condition)
@@ -211,6 +231,8 @@ def rebuild(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
             return InList(expr.type, parts[0], parts[1:])
         case InSubquery():
             return InSubquery(expr.type, parts, expr.plan, expr.negated)
+        case Applied():
+            return Applied(expr.type, parts, expr.numbers, expr.subquery)
         case Aggregate():
             n = len(expr.args)
             return Aggregate(expr.type, expr.name, parts[:n], expr.distinct, parts[n] if len(parts) > n else None)

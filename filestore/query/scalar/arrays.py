@@ -1,4 +1,4 @@
-"""Functions over arrays in their text form, such as {1,NULL,"a b"}: there are no array values, only system tables show some.
+"""Functions over arrays in their text form, such as {1,NULL,"a b"}, as system tables show them.
 
 Arrays have one dimension and are numbered from 1. An item is compared by its text.
 """
@@ -23,14 +23,15 @@ _SPECIAL = frozenset('{}",\\')
 
 def items_of(text: str) -> list[str | None]:
     """The items of `{...}`; of an int2vector such as `1 2` as well. 22P02 for anything else."""
-    from filestore.query.bind_expr import array_texts
+    from filestore.query.bind_context import array_texts
 
     if text.startswith("{"):
         return array_texts(text, None)
     words = text.split()
     if not all(word.lstrip("-").isdigit() for word in words):
         raise errors.InvalidTextRepresentation(
-            f'malformed array literal: "{text}"', detail='Array value must start with "{" or dimension information.'
+            f'malformed array literal: "{text}"',
+            detail='Array value must start with "{" or dimension information.',
         )
     return list(words)
 
@@ -117,7 +118,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 def _register(name: str, function: Callable[..., Any]) -> None:
     @implement(name)
-    def run(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    def run(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:
+        del ctx
         if name not in NULL_ARGUMENTS:
             return per_value(args, length, result, function)
         size = result_size(args, length)
