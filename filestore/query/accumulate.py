@@ -1,10 +1,11 @@
 """Aggregate functions as accumulators: a state per group, made from rows, merged, finished.
 
-`start` folds one batch, `merge` joins states whose groups are renumbered by `codes` (the states' groups end to end), `finish` gives the result
-column. States of successive morsels are merged in their order, so results do not depend on which thread did what, floats included.
+`start` folds one batch, `merge` joins states whose groups are renumbered by `codes` (the states' groups end to
+end), `finish` gives the result column. States of successive morsels are merged in their order, so results do not
+depend on which thread did what, floats included.
 
-Sums of integers and decimals are exact: int64 inside a morsel where the values' bounds allow it, 128 bits between morsels, Decimal
-objects for what does not fit. avg, variance and their kin follow numeric.c and float.c to the digit.
+Sums of integers and decimals are exact: int64 inside a morsel where the values' bounds allow it, 128 bits between
+morsels, Decimal objects for what does not fit. avg, variance and their kin follow numeric.c and float.c to the digit.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ class Count:
 
 @dataclass(slots=True)
 class ExactSum:
-    """Sums per group: 128-bit limbs scaled by 10**scale, or Decimal objects. `count` is the number of values in each."""
+    """Sums per group: 128-bit limbs scaled by 10**scale, or Decimal objects. `count` is the number of values in
+    each.
+    """
 
     high: Array
     low: Array
@@ -225,7 +228,9 @@ class Spread:
         squares = [EXACT.multiply(v, v) for v in values]
         return total, sum_objects(squares, _mask(vector), codes, groups)
 
-    def merge(self, states: Sequence[tuple[ExactSum, ExactSum]], codes: Array, groups: int) -> tuple[ExactSum, ExactSum]:
+    def merge(
+        self, states: Sequence[tuple[ExactSum, ExactSum]], codes: Array, groups: int
+    ) -> tuple[ExactSum, ExactSum]:
         totals, squares = [s[0] for s in states], [s[1] for s in states]
         return merge_sums(totals, codes, groups), merge_sums(squares, codes, groups)
 
@@ -298,8 +303,8 @@ class FloatSpread:
         self, states: Sequence[tuple[Array, Array, Array]], codes: Array, groups: int
     ) -> tuple[Array, Array, Array]:
         count, total, squares = (np.zeros(groups, np.float64) for _ in range(3))
-        parts = [np.concatenate([s[k] for s in states]) for k in range(3)]
-        kernels.merge_spreads(codes, *parts, count, total, squares)
+        counts_, totals, spreads = (np.concatenate([s[k] for s in states]) for k in range(3))
+        kernels.merge_spreads(codes, counts_, totals, spreads, count, total, squares)
         return count, total, squares
 
     def finish(self, state: tuple[Array, Array, Array]) -> Vector:
@@ -378,7 +383,9 @@ class Extreme:
 
 
 class StringAgg:
-    """string_agg(value, delimiter): in row order; each value's own delimiter stands before it, the first one's is left out."""
+    """string_agg(value, delimiter): in row order; each value's own delimiter stands before it, the first one's is
+    left out.
+    """
 
     def __init__(self, result: SqlType) -> None:
         self.result = result

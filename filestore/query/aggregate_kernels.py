@@ -1,4 +1,5 @@
-"""Kernels that fold rows into groups: codes int64[n] name each row's group, `valid` has length 0 when all rows count. Policy: kernels.py.
+"""Kernels that fold rows into groups: codes int64[n] name each row's group, `valid` has length 0 when all rows
+count. Policy: kernels.py.
 
 128-bit sums are two words: high int64 and low uint64, two's complement.
 """
@@ -96,7 +97,9 @@ def merge_spreads(
 
 @njit(nogil=True, cache=True)
 def extreme_words(codes: Any, first: Any, second: Any, valid: Any, greatest: bool, best: Any) -> None:
-    """best[g] = the first row with the least (greatest) word, -1 without rows; `second` breaks ties unless it has length 0."""
+    """best[g] = the first row with the least (greatest) word, -1 without rows; `second` breaks ties unless it has
+    length 0.
+    """
     for i in range(len(codes)):
         if len(valid) > 0 and not valid[i]:
             continue

@@ -1,9 +1,10 @@
 """Generated kernels: compiled by numba in the background or on demand, cached on disk under a hash of their source.
 
-A fused pipeline (`fuse.py`) is Python source with one function `kernel`. `Compiler.get` gives its compiled form when there is one; in
-"background" mode a missing one is queued for the compiling thread and the caller goes its vectorised way meanwhile, in "always" mode the caller
-waits. The source is written to a file named by its hash below the cache directory and never changes after that, which is what
-numba's on-disk cache needs to recognise it after a restart.
+A fused pipeline (`fuse.py`) is Python source with one function `kernel`. `Compiler.get` gives its compiled form
+when there is one; in "background" mode a missing one is queued for the compiling thread and the caller goes its
+vectorised way meanwhile, in "always" mode the caller waits. The source is written to a file named by its hash
+below the cache directory and never changes after that, which is what numba's on-disk cache needs to recognise it
+after a restart.
 
 A kernel that fails to compile is remembered as such and reported once to the log; its pipeline stays vectorised.
 
@@ -25,6 +26,7 @@ from numba import njit
 
 from filestore.hal import process
 
+_typeof: Callable[[Any], Any] = numba.typeof
 log = logging.getLogger(__name__)
 
 FORMAT = 1
@@ -54,7 +56,7 @@ class Compiler:
 
     def get(self, source: str, args: Sequence[Any], mode: str) -> Callable[..., Any] | None:
         """The kernel for arguments like `args`; None while it is not compiled, or cannot be."""
-        signature = tuple(numba.typeof(a) for a in args)
+        signature = tuple(_typeof(a) for a in args)
         key = (source, signature)
         if key in self._ready:
             return self._ready[key]

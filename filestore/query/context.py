@@ -1,7 +1,8 @@
 """What an execution needs to know: snapshot, tables, parameters, settings, the pool, and how it is stopped.
 
-An `ExecutionContext` is made once per statement and never changes; `with_ctes` makes the copy that a WITH runs under. Nothing
-here does any work. `Cancel` is the one thing that other threads touch: whoever sets it stops the statement at its next morsel.
+An `ExecutionContext` is made once per statement and never changes; `with_ctes` makes the copy that a WITH runs
+under. Nothing here does any work. `Cancel` is the one thing that other threads touch: whoever sets it stops the
+statement at its next morsel.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _no_index(definition: TableDef, key: KeyDef) -> Any:
     raise errors.InternalError(f'index "{key.name}" of "{definition.name}" is not open')
 
 
-def _no_session_function(name: str, args: tuple[Any, ...]) -> Any:
+def _no_session_function(name: str, _args: tuple[Any, ...]) -> Any:
     raise errors.FeatureNotSupported(f"function {name}() needs a session", hint="Call it over a connection.")
 
 
@@ -79,10 +80,10 @@ def _no_session_function(name: str, args: tuple[Any, ...]) -> Any:
 class ExecutionContext:
     """One statement's execution. Thread rule: read from any thread.
 
-    snapshot: what `Table.units` takes. table, index, system_table: how stored and virtual rows are found. session_function: values of
-    functions that ask the session or the registry (version, current_user, format_type ...), by name and canonical arguments.
-    compile: when hot pipelines are fused: "always" (and waited for), "background", "never". statement_us and transaction_us are
-    microseconds since 1970, UTC.
+    snapshot: what `Table.units` takes. table, index, system_table: how stored and virtual rows are found.
+    session_function: values of functions that ask the session or the registry (version, current_user, format_type
+    ...), by name and canonical arguments. compile: when hot pipelines are fused: "always" (and waited for),
+    "background", "never". statement_us and transaction_us are microseconds since 1970, UTC.
     """
 
     snapshot: Any = None

@@ -1,10 +1,11 @@
 """Evaluating a bound expression over a batch: one vector per node, a column at a time.
 
-Inside, a vector of length 1 stands for a constant (`ev`); `evaluate` returns vectors of the batch's length. Conditions are three-valued:
-a boolean vector whose null rows are unknown; `truth` is the mask of rows that are true.
+Inside, a vector of length 1 stands for a constant (`ev`); `evaluate` returns vectors of the batch's length.
+Conditions are three-valued: a boolean vector whose null rows are unknown; `truth` is the mask of rows that are true.
 
-What is evaluated for which rows is part of the meaning: CASE and COALESCE evaluate a branch for the rows that reach it, AND and OR a condition
-that may fail only for rows still undecided. A function of one dictionary-encoded column runs on the dictionary, each distinct value once.
+What is evaluated for which rows is part of the meaning: CASE and COALESCE evaluate a branch for the rows that
+reach it, AND and OR a condition that may fail only for rows still undecided. A function of one dictionary-encoded
+column runs on the dictionary, each distinct value once.
 
 Not here: subqueries. `subquery.hold` replaces them by `Held` and `InSet` before a node runs.
 """
@@ -46,7 +47,8 @@ __all__ = ["EVALUATORS", "Held", "InSet", "ev", "evaluate", "matching_rows", "to
 
 @dataclass(frozen=True, slots=True)
 class Held(e.Expr):
-    """A value known before the node runs, of a constant, a parameter or a subquery: two are equal when their origins are.
+    """A value known before the node runs, of a constant, a parameter or a subquery: two are equal when their
+    origins are.
 
     `vector` has length 1.
     """
@@ -59,7 +61,8 @@ class Held(e.Expr):
 class InSet(e.Expr):
     """[NOT] IN (subquery) whose rows are known: `table` holds the keys.
 
-    `empty` and `nulls` say whether there were no rows, or rows with nulls; `rows` are those of a subquery of several columns.
+    `empty` and `nulls` say whether there were no rows, or rows with nulls; `rows` are those of a subquery of
+    several columns.
     """
 
     args: tuple[e.Expr, ...]
@@ -101,7 +104,9 @@ def matching_rows(conditions: Sequence[e.Expr], batch: Batch, ctx: ExecutionCont
     return np.flatnonzero(mask)
 
 
-_SAFE_CALLS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "distinct", "not_distinct", "like", "ilike", "starts_with"})
+_SAFE_CALLS = frozenset(
+    {"eq", "ne", "lt", "le", "gt", "ge", "distinct", "not_distinct", "like", "ilike", "starts_with"}
+)
 
 
 def cannot_fail(expr: e.Expr) -> bool:
@@ -119,7 +124,9 @@ def cannot_fail(expr: e.Expr) -> bool:
 
 
 def taken(batch: Batch, rows: Array, *exprs: e.Expr) -> Batch:
-    """The given rows of the batch, only the columns that the expressions read; others stay as they are and must not be looked at."""
+    """The given rows of the batch, only the columns that the expressions read; others stay as they are and must
+    not be looked at.
+    """
     wanted = {i for expr in exprs for i in columns_read(expr)}
     columns = [c.take(rows) if i in wanted else c for i, c in enumerate(batch.columns)]
     return Batch(columns, len(rows))
@@ -182,7 +189,9 @@ def _over_dictionary(
     length: int,
     ctx: ExecutionContext,
 ) -> Vector | None:
-    """The function over the distinct values of its one encoded argument; None when that is no gain or a value not in use fails."""
+    """The function over the distinct values of its one encoded argument; None when that is no gain or a value not
+    in use fails.
+    """
     at = encoded[0]
     column = args[at]
     words = column.dictionary
@@ -190,7 +199,9 @@ def _over_dictionary(
     if words is None or len(encoded) > 1 or len(words) > length or len(words) == 0 or len(column) != length:
         return None
     # A null must reach functions that are not strict (concat, greatest ...): they take the plain way.
-    if any(len(a) != 1 for a in others) or (column.valid is not None and isinstance(expr, e.Call) and expr.name in _NOT_STRICT):
+    if any(len(a) != 1 for a in others) or (
+        column.valid is not None and isinstance(expr, e.Call) and expr.name in _NOT_STRICT
+    ):
         return None
     try:
         mapped = function([words if i == at else a for i, a in enumerate(args)], len(words), expr.type, ctx)
@@ -221,7 +232,9 @@ def _cast(expr: e.Cast, batch: Batch, ctx: ExecutionContext) -> Vector:
     vector = ev(expr.arg, batch, ctx)
     if len(vector) == 0:
         return empty_values(expr.type, 0)
-    if vector.dictionary is not None and not expr.type.is_view or (vector.dictionary and expr.type.length is not None):
+    if (vector.dictionary is not None and not expr.type.is_view) or (
+        vector.dictionary and expr.type.length is not None
+    ):
 
         def run(args: list[Vector], length: int, result: Any, context: ExecutionContext) -> Vector:  # noqa: ARG001
             return cast(args[0], result, expr.explicit, context)
@@ -295,7 +308,9 @@ def _case(expr: e.Case, batch: Batch, ctx: ExecutionContext) -> Vector:
                 pieces.append((evaluate(value, current, ctx), rows))
                 return _assembled(pieces, n, expr)
             chosen = np.flatnonzero(own)
-            pieces.append((evaluate(value, taken(current, chosen, value), ctx), chosen if rows is None else rows[chosen]))
+            pieces.append(
+                (evaluate(value, taken(current, chosen, value), ctx), chosen if rows is None else rows[chosen])
+            )
             rest = np.flatnonzero(~own)
             rows = rest if rows is None else rows[rest]
             current = taken(batch, rows, expr)
@@ -339,7 +354,11 @@ def _coalesce(expr: e.Coalesce, batch: Batch, ctx: ExecutionContext) -> Vector:
 
 def _in_list(expr: e.InList, batch: Batch, ctx: ExecutionContext) -> Vector:
     value = ev(expr.arg, batch, ctx)
-    if value.dictionary is not None and len(value.dictionary) and all(isinstance(i, e.Const | Held) for i in expr.items):
+    if (
+        value.dictionary is not None
+        and len(value.dictionary)
+        and all(isinstance(i, e.Const | Held) for i in expr.items)
+    ):
         words = value.dictionary
         return decoded(_in_items(expr, words, Batch([], len(words)), ctx), value)
     return _in_items(expr, value, batch, ctx)

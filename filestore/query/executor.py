@@ -1,7 +1,7 @@
 """Runs a plan: one match over its nodes, each handed to the operator in `operators/` that does the work.
 
-`execute` is lazy: the first batches flow before the last are made, and closing the iterator stops the work. Subqueries of a node are run when
-the node is first asked for rows; a common table expression when it is first read.
+`execute` is lazy: the first batches flow before the last are made, and closing the iterator stops the work.
+Subqueries of a node are run when the node is first asked for rows; a common table expression when it is first read.
 
 Statements that change rows are not run here (see dml.py).
 """
@@ -96,8 +96,8 @@ def _source(plan: p.Plan, ctx: ExecutionContext) -> Stream:
         case p.VirtualScan():
             return Stream.of(ctx.system_table(plan.schema, plan.name))
         case p.FunctionScan():
-            rows = values.function_scan(plan.function, _all_held(plan.args, ctx), plan.columns[0].type, ctx)
-            return rows if len(plan.columns) == 1 else values.numbered(rows, ctx)
+            made = values.function_scan(plan.function, _all_held(plan.args, ctx), plan.columns[0].type, ctx)
+            return made if len(plan.columns) == 1 else values.numbered(made, ctx)
         case p.CteScan():
             return values.held_rows(plan.name, ctx)
         case _:

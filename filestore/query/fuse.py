@@ -1,14 +1,16 @@
 """Fusing Aggregate over Filter, Project and Scan into one generated loop over the columns of a morsel.
 
-`fused(node, ...)` looks at a plan once and gives a `FusedAggregate`, or None when something in it is not of the simple kinds: columns
-of integers, dates, timestamps, booleans, scaled decimals and dictionary-encoded strings; comparisons, + - *, AND, OR, NOT, CASE, IS NULL,
-conditions on one dictionary column; keys that are columns; count, sum, avg, min and max. `FusedAggregate.partial` then makes the same `Partial` of a
-morsel as the vectorised path does, to the bit, or None when that morsel does not fit (plain strings, too many groups, sums that the
-columns' bounds do not prove safe): then the morsel goes the vectorised way.
+`fused(node, ...)` looks at a plan once and gives a `FusedAggregate`, or None when something in it is not of the
+simple kinds: columns of integers, dates, timestamps, booleans, scaled decimals and dictionary-encoded strings;
+comparisons, + - *, AND, OR, NOT, CASE, IS NULL, conditions on one dictionary column; keys that are columns; count,
+sum, avg, min and max. `FusedAggregate.partial` then makes the same `Partial` of a morsel as the vectorised path
+does, to the bit, or None when that morsel does not fit (plain strings, too many groups, sums that the columns'
+bounds do not prove safe): then the morsel goes the vectorised way.
 
-No overflow checks in the loop: before it, interval arithmetic over the morsel's column bounds (from the zone map, else two fast passes)
-proves that no intermediate value and no sum can leave 64 bits. Constants are arguments, so a plan's shape is compiled once for all
-its constants. What the vectorised operators mean, this must mean; the tests run both over random data.
+No overflow checks in the loop: before it, interval arithmetic over the morsel's column bounds (from the zone map,
+else two fast passes) proves that no intermediate value and no sum can leave 64 bits. Constants are arguments, so a
+plan's shape is compiled once for all its constants. What the vectorised operators mean, this must mean; the tests
+run both over random data.
 """
 
 from __future__ import annotations
@@ -48,13 +50,15 @@ Bounds = tuple[int, int]
 Ranges = Callable[[int], Bounds]
 
 
-class Unfit(Exception):  # noqa: N818 - a signal, not an error
+class Unfit(Exception):
     """The plan or morsel is none of the simple kinds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """Generated code of an int64 value; `columns` are those whose null makes it null, `bounds` its interval given the columns'."""
+    """Generated code of an int64 value; `columns` are those whose null makes it null, `bounds` its interval given
+    the columns'.
+    """
 
     code: str
     columns: frozenset[int]
@@ -64,7 +68,9 @@ class Word:
 
 @dataclass(slots=True)
 class Fold:
-    """One accumulator of the loop: code adds `word` where `condition` and the columns are not null. Kinds: count, sum, min, max."""
+    """One accumulator of the loop: code adds `word` where `condition` and the columns are not null. Kinds: count,
+    sum, min, max.
+    """
 
     kind: str
     word: Word | None
@@ -293,9 +299,9 @@ class FusedAggregate:
     argument_types: dict[int, SqlType] = field(default_factory=dict)
     compiled: dict[Any, Callable[..., Any]] = field(default_factory=dict)
 
-    def partial(self, batch: Batch, zone: Callable[[int], Bounds | None], visible: Array | None, ctx: ExecutionContext) -> (
-        Partial | None
-    ):
+    def partial(
+        self, batch: Batch, zone: Callable[[int], Bounds | None], visible: Array | None, ctx: ExecutionContext
+    ) -> Partial | None:
         """The groups of a morsel, as Aggregation.partial; None when it has to go the vectorised way."""
         try:
             arrays, sizes, lows = self._arrays(batch, zone)
@@ -411,7 +417,17 @@ class FusedAggregate:
         names = [f"c{k}" for k in range(len(self.shape.columns))]
         valid = {i: f"v{k}" for k, i in enumerate(sorted(nulls))}
         tables = [f"t{k}" for k in range(len(self.shape.tables))]
-        params = ["n", *names, *valid.values(), *tables, *(["visible"] if masked else []), "constants", "layout", "sums", "firsts"]
+        params = [
+            "n",
+            *names,
+            *valid.values(),
+            *tables,
+            *(["visible"] if masked else []),
+            "constants",
+            "layout",
+            "sums",
+            "firsts",
+        ]
         lines = ["import numpy as np", "", "", f"def kernel({', '.join(params)}):"]
         lines += [f"    k{k} = constants[{k}]" for k in range(len(self.shape.constants))]
         for k in range(len(self.keys)):
@@ -518,8 +534,8 @@ def fused(
     flat = flattened(source, [], exprs)
     if flat is None or flat[0].address or any(c.distinct or c.name not in _FOLDS for c in calls):
         return None
-    scan, conditions, exprs = flat
-    conditions, held = [hold(c) for c in conditions], iter([hold(x) for x in exprs])
+    scan = flat[0]
+    conditions, held = [hold(c) for c in flat[1]], iter([hold(x) for x in flat[2]])
     try:
         made = _assembled(scan, conditions, [next(held) for _ in keys], calls, held)
     except Unfit:
@@ -538,7 +554,9 @@ def _assembled(
     strict = frozenset(i for c in conditions if not _null_rejecting(c) for i in columns_read(c))
     key_columns = []
     for key in keys:
-        if not isinstance(key, e.Column) or (types[key.index].kind not in _WORD_KINDS and not _is_text(types[key.index])):
+        if not isinstance(key, e.Column) or (
+            types[key.index].kind not in _WORD_KINDS and not _is_text(types[key.index])
+        ):
             raise Unfit("key")
         shape.column(key.index)
         key_columns.append(key.index)
@@ -586,7 +604,9 @@ def _add_call(
     at = counter
     if call.name in ("sum", "avg", "min", "max"):
         kind = "sum" if call.name == "avg" else call.name
-        if word is None or (kind == "sum" and argument is not None and argument.type.kind not in INTEGER_KINDS | {Kind.NUMERIC}):
+        if word is None or (
+            kind == "sum" and argument is not None and argument.type.kind not in INTEGER_KINDS | {Kind.NUMERIC}
+        ):
             raise Unfit(call.name)
         at = _fold_index(out, Fold(kind, word, code, columns))
         assert argument is not None

@@ -2,16 +2,20 @@
 
 Policy, for this module and every `*_kernels.py` of the query room:
 
-- lazy signatures with few variants: keys are int64, codes int64, validity bool, views uint64[n, 2] with a uint8 heap. Callers widen
-  what is narrower; where a narrow form matters (uint8 codes) the kernel is told so by name;
+- lazy signatures with few variants: keys are int64, codes int64, validity bool, views uint64[n, 2] with a uint8
+  heap. Callers widen what is narrower; where a narrow form matters (uint8 codes) the kernel is told so by name;
 - `nogil` so that the pool's threads run beside each other, `cache` so that a second start compiles nothing;
-- a kernel gets its output arrays and allocates nothing; it never raises: it returns a position or a code that the caller turns into an error;
-- every kernel has a plain oracle in tests/query/exec and a call with its real signature in WARMERS, which `filestore.warm` runs.
+- a kernel gets its output arrays and allocates nothing; it never raises: it returns a position or a code that the
+  caller turns into an error;
+- every kernel has a plain oracle in tests/query/exec and a call with its real signature in WARMERS, which
+  `filestore.warm` runs.
 
-One idea carries grouping, joining, DISTINCT and the set operations: every key, whatever its types and however many its columns, becomes one
-dense int64 code per row (see `keys.py`). So there are exactly two hash tables: of int64 words and of strings.
+One idea carries grouping, joining, DISTINCT and the set operations: every key, whatever its types and however many
+its columns, becomes one dense int64 code per row (see `keys.py`). So there are exactly two hash tables: of int64
+words and of strings.
 
-The tables are open addressing with linear probing over a power of two; an empty place holds code -1. They are filled at most to one half.
+The tables are open addressing with linear probing over a power of two; an empty place holds code -1. They are
+filled at most to one half.
 """
 
 from __future__ import annotations
@@ -42,8 +46,8 @@ def mix(word: Any) -> Any:
 
 @njit(nogil=True, cache=True)
 def factorize_words(
-    keys: Any, start: int, codes: Any, firsts: Any, count: int, table_keys: Any, table_codes: Any
-) -> tuple[int, int]:
+    keys: Any, start: Any, codes: Any, firsts: Any, count: Any, table_keys: Any, table_codes: Any
+) -> Any:
     """Gives equal int64 keys equal codes, numbered by first appearance, from row `start` on.
 
     Returns (row, count): it stops before a row when the table is half full, so that the caller can grow it and go on.
@@ -73,7 +77,7 @@ def factorize_words(
 
 
 @njit(nogil=True, cache=True)
-def insert_words(keys: Any, firsts: Any, count: int, table_keys: Any, table_codes: Any) -> None:
+def insert_words(keys: Any, firsts: Any, count: Any, table_keys: Any, table_codes: Any) -> None:
     """Fills an empty table with the distinct keys keys[firsts[0..count]], codes 0..count."""
     mask = np.uint64(len(table_keys) - 1)
     for code in range(count):
@@ -100,8 +104,10 @@ def lookup_words(keys: Any, table_keys: Any, table_codes: Any, codes: Any) -> No
 
 
 @njit(nogil=True, cache=True)
-def factorize_range(keys: Any, low: int, table: Any, codes: Any, firsts: Any) -> int:
-    """As factorize_words for keys in [low, low + len(table)): `table` (int64, all -1) is addressed directly. Returns the count."""
+def factorize_range(keys: Any, low: Any, table: Any, codes: Any, firsts: Any) -> Any:
+    """As factorize_words for keys in [low, low + len(table)): `table` (int64, all -1) is addressed directly.
+    Returns the count.
+    """
     count = 0
     for i in range(len(keys)):
         place = keys[i] - low
@@ -116,7 +122,7 @@ def factorize_range(keys: Any, low: int, table: Any, codes: Any, firsts: Any) ->
 
 
 @njit(nogil=True, cache=True)
-def lookup_range(keys: Any, low: int, table: Any, codes: Any) -> None:
+def lookup_range(keys: Any, low: Any, table: Any, codes: Any) -> None:
     """codes[i] = table[keys[i] - low], -1 outside the table."""
     size = len(table)
     for i in range(len(keys)):
@@ -126,7 +132,7 @@ def lookup_range(keys: Any, low: int, table: Any, codes: Any) -> None:
 
 
 @njit(nogil=True, cache=True, inline="always")
-def hash_view(views: Any, heap: Any, i: int) -> Any:
+def hash_view(views: Any, heap: Any, i: Any) -> Any:
     """A uint64 hash of string i."""
     first = views[i, 0]
     length = first & _LENGTH
@@ -149,7 +155,7 @@ def hash_view(views: Any, heap: Any, i: int) -> Any:
 
 
 @njit(nogil=True, cache=True, inline="always")
-def same_view(left: Any, left_heap: Any, i: int, right: Any, right_heap: Any, j: int) -> bool:
+def same_view(left: Any, left_heap: Any, i: Any, right: Any, right_heap: Any, j: Any) -> bool:
     """Whether string i of `left` equals string j of `right`, byte by byte."""
     if left[i, 0] != right[j, 0]:
         return False
@@ -158,7 +164,7 @@ def same_view(left: Any, left_heap: Any, i: int, right: Any, right_heap: Any, j:
         return bool(left[i, 1] == right[j, 1])
     a = np.int64(left[i, 1] >> np.uint64(32))
     b = np.int64(right[j, 1] >> np.uint64(32))
-    for k in range(4, np.int64(length)):
+    for k in range(4, np.int64(length)):  # noqa: SIM110 - numba has no generators here
         if left_heap[a + k] != right_heap[b + k]:
             return False
     return True
@@ -166,8 +172,8 @@ def same_view(left: Any, left_heap: Any, i: int, right: Any, right_heap: Any, j:
 
 @njit(nogil=True, cache=True)
 def factorize_views(
-    views: Any, heap: Any, start: int, codes: Any, firsts: Any, count: int, table_hashes: Any, table_codes: Any
-) -> tuple[int, int]:
+    views: Any, heap: Any, start: Any, codes: Any, firsts: Any, count: Any, table_hashes: Any, table_codes: Any
+) -> Any:
     """As factorize_words, over strings; the table keeps hashes, strings are compared where hashes are equal."""
     mask = np.uint64(len(table_hashes) - 1)
     limit = len(table_hashes) // 2
@@ -193,7 +199,7 @@ def factorize_views(
 
 
 @njit(nogil=True, cache=True)
-def insert_views(views: Any, heap: Any, firsts: Any, count: int, table_hashes: Any, table_codes: Any) -> None:
+def insert_views(views: Any, heap: Any, firsts: Any, count: Any, table_hashes: Any, table_codes: Any) -> None:
     """Fills an empty table with the distinct strings firsts[0..count], codes 0..count."""
     mask = np.uint64(len(table_hashes) - 1)
     for code in range(count):
@@ -224,7 +230,7 @@ def lookup_views(
 
 
 @njit(nogil=True, cache=True)
-def count_codes(codes: Any, offsets: Any) -> int:
+def count_codes(codes: Any, offsets: Any) -> Any:
     """offsets[c + 2] = number of rows with code c (rows with code -1 are left out). Returns the largest count."""
     most = 0
     for i in range(len(codes)):
@@ -250,8 +256,10 @@ def list_rows(codes: Any, offsets: Any, rows: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def count_matches(codes: Any, offsets: Any, start: int, budget: int) -> tuple[int, int]:
-    """How many (probe, build) pairs the probe rows from `start` on make: (end row, pairs), stopping once `budget` is reached."""
+def count_matches(codes: Any, offsets: Any, start: Any, budget: Any) -> Any:
+    """How many (probe, build) pairs the probe rows from `start` on make: (end row, pairs), stopping once `budget`
+    is reached.
+    """
     pairs = 0
     for i in range(start, len(codes)):
         c = codes[i]
@@ -263,7 +271,7 @@ def count_matches(codes: Any, offsets: Any, start: int, budget: int) -> tuple[in
 
 
 @njit(nogil=True, cache=True)
-def fill_matches(codes: Any, offsets: Any, rows: Any, start: int, end: int, probe: Any, build: Any) -> None:
+def fill_matches(codes: Any, offsets: Any, rows: Any, start: Any, end: Any, probe: Any, build: Any) -> None:
     """Writes the pairs of probe rows start..end, in probe order, then build order."""
     k = 0
     for i in range(start, end):
@@ -277,7 +285,9 @@ def fill_matches(codes: Any, offsets: Any, rows: Any, start: int, end: int, prob
 
 @njit(nogil=True, cache=True)
 def keep_counts(codes: Any, left_counts: Any, right_counts: Any, intersect: bool, taken: Any, keep: Any) -> None:
-    """INTERSECT ALL / EXCEPT ALL: keep[i] for left row i while its code's share of copies lasts; `taken` counts them."""
+    """INTERSECT ALL / EXCEPT ALL: keep[i] for left row i while its code's share of copies lasts; `taken` counts
+    them.
+    """
     for i in range(len(codes)):
         c = codes[i]
         if intersect:
@@ -289,8 +299,9 @@ def keep_counts(codes: Any, left_counts: Any, right_counts: Any, intersect: bool
 
 
 @njit(nogil=True, cache=True)
-def pack_views(views: Any, heap: Any, valid: Any, out: Any, out_heap: Any, base: int) -> int:
-    """Copies long strings to out_heap from `base` on, with their offsets changed; returns the end. Invalid rows become empty.
+def pack_views(views: Any, heap: Any, valid: Any, out: Any, out_heap: Any, base: Any) -> Any:
+    """Copies long strings to out_heap from `base` on, with their offsets changed; returns the end. Invalid rows
+    become empty.
 
     `valid` has length 0 when all rows are. With an empty out_heap it only measures.
     """

@@ -1,15 +1,17 @@
-"""Keys as dense codes: how rows with equal keys are found, and how keys are ordered, for every type and any number of columns.
+"""Keys as dense codes: how rows with equal keys are found, and how keys are ordered, for every type and any number
+of columns.
 
-`group` numbers the distinct keys of a batch by first appearance. `KeyTable` is the build side of a join: it codes the build rows and looks
-up probe rows in the same coding. Both go column by column: a column becomes int64 words (strings: codes of a string table), words become
-dense codes, and codes of several columns are combined as `code * size + code`, renumbered whenever the product would leave
-62 bits. Equality is exact; hashes only find the place.
+`group` numbers the distinct keys of a batch by first appearance. `KeyTable` is the build side of a join: it codes
+the build rows and looks up probe rows in the same coding. Both go column by column: a column becomes int64 words
+(strings: codes of a string table), words become dense codes, and codes of several columns are combined as `code *
+size + code`, renumbered whenever the product would leave 62 bits. Equality is exact; hashes only find the place.
 
-`sort_words` turns a column into int64 arrays whose ascending order is the column's (strings: their ranks), so that sorting is
-np.lexsort over plain integers.
+`sort_words` turns a column into int64 arrays whose ascending order is the column's (strings: their ranks), so that
+sorting is np.lexsort over plain integers.
 
-Equality and order are PostgreSQL's: NaN equals NaN and is greatest, -0 equals 0, 1.0 equals 1.00, '1 day' equals '24 hours',
-char(n) ignores trailing blanks (not stored). Nulls are equal to each other in `group` and equal to nothing in `KeyTable`.
+Equality and order are PostgreSQL's: NaN equals NaN and is greatest, -0 equals 0, 1.0 equals 1.00, '1 day' equals
+'24 hours', char(n) ignores trailing blanks (not stored). Nulls are equal to each other in `group` and equal to
+nothing in `KeyTable`.
 """
 
 from __future__ import annotations
@@ -126,7 +128,7 @@ class _WordTable:
         while True:
             row, count = kernels.factorize_words(words, row, codes, firsts, count, self.keys, self.codes)
             if row == len(words):
-                return count
+                return int(count)
             self._resize(_grown(count, row, len(words)), len(words))
             kernels.insert_words(words, firsts, count, self.keys, self.codes)
 
@@ -160,7 +162,7 @@ class _ViewTable:
                 self.views, self.heap, row, codes, firsts, count, self.hashes, self.codes
             )
             if row == len(column):
-                return count
+                return int(count)
             size = min(_grown(count, row, len(column)), max(_TABLE_MIN, _power_above(2 * len(column) + 2)))
             self.hashes = np.zeros(size, np.uint64)
             self.codes = np.full(size, -1, np.int64)
@@ -191,7 +193,9 @@ def _factorize_views(column: Vector) -> Groups:
 
 
 def value_words(column: Vector) -> list[Array]:
-    """int64 words, equal for equal values and ordered as them (several words: the first decides first). Not for strings."""
+    """int64 words, equal for equal values and ordered as them (several words: the first decides first). Not for
+    strings.
+    """
     kind, data = column.type.kind, column.data
     if kind in (Kind.FLOAT4, Kind.FLOAT8):
         bits = (data.astype(np.float64) + 0.0).view(np.int64)  # + 0.0 makes -0 into 0
@@ -238,7 +242,8 @@ def string_ranks(column: Vector) -> Array:
     while len(rows):
         words = np.empty(len(rows), np.uint64)
         more = string_kernels.word_at(views, heap, rows, start, words)
-        # A zero byte and the end of a string look the same in `words`: the length within these 8 bytes tells them apart.
+        # A zero byte and the end of a string look the same in `words`: the length within these 8 bytes tells them
+        # apart.
         inside = np.minimum(lengths[rows] - start, 9)
         order = np.lexsort((inside, words, rank[rows]))
         rows, words, inside = rows[order], words[order], inside[order]
@@ -247,7 +252,8 @@ def string_ranks(column: Vector) -> Array:
         fresh[1:] = (old[1:] != old[:-1]) | (words[1:] != words[:-1]) | (inside[1:] != inside[:-1])
         starts = np.flatnonzero(fresh)
         tie = np.cumsum(fresh) - 1
-        # A tie's rank is its old rank plus its place among the rows of that old rank, so ranks stay ordered across rounds.
+        # A tie's rank is its old rank plus its place among the rows of that old rank, so ranks stay ordered across
+        # rounds.
         bounds = np.ones(len(rows), np.bool_)
         bounds[1:] = old[1:] != old[:-1]
         begin = np.maximum.accumulate(np.where(bounds, np.arange(len(rows)), 0))
@@ -263,7 +269,8 @@ def string_ranks(column: Vector) -> Array:
 class KeyTable:
     """The build side of a hash join: keys that are null in any column match nothing.
 
-    `codes` are the build rows' codes (-1 for null keys), `count` the number of distinct keys. Read from any thread once built.
+    `codes` are the build rows' codes (-1 for null keys), `count` the number of distinct keys. Read from any thread
+    once built.
     """
 
     def __init__(self, columns: Sequence[Vector], length: int) -> None:

@@ -1,6 +1,7 @@
 """Kernels over int64 that tell an overflow: the slow, exact twins of numpy's arithmetic. Policy: see kernels.py.
 
-`valid` has length 0 when all rows count. Each returns the first row that overflows, -1 for none; a second operand is read at i * step.
+`valid` has length 0 when all rows count. Each returns the first row that overflows, -1 for none; a second operand
+is read at i * step.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _SIGN = np.uint64(2**63)
 
 
 @njit(nogil=True, cache=True)
-def add_checked(left: Any, right: Any, step: int, valid: Any, out: Any) -> int:
+def add_checked(left: Any, right: Any, step: Any, valid: Any, out: Any) -> Any:
     """out = left + right."""
     for i in range(len(left)):
         a, b = left[i], right[i * step]
@@ -29,7 +30,7 @@ def add_checked(left: Any, right: Any, step: int, valid: Any, out: Any) -> int:
 
 
 @njit(nogil=True, cache=True)
-def subtract_checked(left: Any, right: Any, step: int, valid: Any, out: Any) -> int:
+def subtract_checked(left: Any, right: Any, step: Any, valid: Any, out: Any) -> Any:
     """out = left - right."""
     for i in range(len(left)):
         a, b = left[i], right[i * step]
@@ -41,7 +42,7 @@ def subtract_checked(left: Any, right: Any, step: int, valid: Any, out: Any) -> 
 
 
 @njit(nogil=True, cache=True)
-def multiply_checked(left: Any, right: Any, step: int, valid: Any, out: Any) -> int:
+def multiply_checked(left: Any, right: Any, step: Any, valid: Any, out: Any) -> Any:
     """out = left * right."""
     for i in range(len(left)):
         a, b = left[i], right[i * step]
@@ -60,7 +61,7 @@ def multiply_checked(left: Any, right: Any, step: int, valid: Any, out: Any) -> 
 
 
 @njit(nogil=True, cache=True)
-def divide_rounded(values: Any, divisor: int, out: Any) -> None:
+def divide_rounded(values: Any, divisor: Any, out: Any) -> None:
     """out = values / divisor, rounded half away from zero; divisor > 0."""
     half = divisor // 2
     odd = divisor - half  # the least remainder that rounds up

@@ -1,8 +1,9 @@
 """The threads that scan: one per core, fed with morsels by a shared counter, results in order.
 
-`map` is the only way work enters. The calling thread works too, so that a query always advances even when all helpers are busy with
-others, and nested or concurrent maps cannot deadlock. A bounded number of results is in flight: a slow reader stops the workers.
-Small inputs run on the calling thread alone, because handing over costs more than it saves.
+`map` is the only way work enters. The calling thread works too, so that a query always advances even when all
+helpers are busy with others, and nested or concurrent maps cannot deadlock. A bounded number of results is in
+flight: a slow reader stops the workers. Small inputs run on the calling thread alone, because handing over costs
+more than it saves.
 
 Not here: priorities, and a way to take a morsel away from a thread that has begun it.
 """

@@ -1,8 +1,8 @@
 """Kernels over string views: comparison, matching, searching, decimals in text.
 
-Strings are (views uint64[n, 2], heap uint8[]), see storage/vector.py. Comparison is bytewise, which for UTF-8 is the order of code points
-and PostgreSQL's "C" collation. Where a kernel counts characters it counts bytes that are not UTF-8 continuation bytes. A second
-operand is read at `j = i * step`: step 0 is a constant. Policy: see kernels.py.
+Strings are (views uint64[n, 2], heap uint8[]), see storage/vector.py. Comparison is bytewise, which for UTF-8 is
+the order of code points and PostgreSQL's "C" collation. Where a kernel counts characters it counts bytes that are
+not UTF-8 continuation bytes. A second operand is read at `j = i * step`: step 0 is a constant. Policy: see kernels.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _INLINE = 12
 
 
 @njit(nogil=True, cache=True, inline="always")
-def byte_of(views: Any, heap: Any, i: int, k: int, n: int) -> int:
+def byte_of(views: Any, heap: Any, i: Any, k: Any, n: Any) -> Any:
     """Byte k of string i, whose length is n."""
     if n <= _INLINE:
         if k < 4:
@@ -29,14 +29,14 @@ def byte_of(views: Any, heap: Any, i: int, k: int, n: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def equal_views(left: Any, left_heap: Any, right: Any, right_heap: Any, step: int, out: Any) -> None:
+def equal_views(left: Any, left_heap: Any, right: Any, right_heap: Any, step: Any, out: Any) -> None:
     """out[i] = 1 when left[i] equals right[i * step], else 0."""
     for i in range(len(left)):
         out[i] = same_view(left, left_heap, i, right, right_heap, i * step)
 
 
 @njit(nogil=True, cache=True)
-def order_views(left: Any, left_heap: Any, right: Any, right_heap: Any, step: int, out: Any) -> None:
+def order_views(left: Any, left_heap: Any, right: Any, right_heap: Any, step: Any, out: Any) -> None:
     """out[i] (int8) = -1, 0, 1 as left[i] sorts before, equal to or after right[i * step]."""
     for i in range(len(left)):
         j = i * step
@@ -56,8 +56,10 @@ def order_views(left: Any, left_heap: Any, right: Any, right_heap: Any, step: in
 
 
 @njit(nogil=True, cache=True)
-def word_at(views: Any, heap: Any, rows: Any, start: int, out: Any) -> bool:
-    """out[r] = bytes start..start+8 of string rows[r], big-endian, zero behind its end. Returns whether any string goes on behind them."""
+def word_at(views: Any, heap: Any, rows: Any, start: Any, out: Any) -> bool:
+    """out[r] = bytes start..start+8 of string rows[r], big-endian, zero behind its end. Returns whether any string
+    goes on behind them.
+    """
     more = False
     for r in range(len(rows)):
         i = rows[r]
@@ -84,11 +86,12 @@ def character_counts(views: Any, heap: Any, out: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def substring_views(views: Any, heap: Any, start: Any, count: Any, step: int, out: Any, out_heap: Any) -> int:
-    """Characters start..start+count (from 1, as SQL counts) of each string; count -1 means to the end. Returns heap bytes used.
+def substring_views(views: Any, heap: Any, start: Any, count: Any, step: Any, out: Any, out_heap: Any) -> Any:
+    """Characters start..start+count (from 1, as SQL counts) of each string; count -1 means to the end. Returns
+    heap bytes used.
 
-    A result of more than 12 bytes is copied to out_heap, which must have room for all of them; with an empty out_heap it
-    points into `heap`, which is then the result's heap.
+    A result of more than 12 bytes is copied to out_heap, which must have room for all of them; with an empty
+    out_heap it points into `heap`, which is then the result's heap.
     """
     used = 0
     share = len(out_heap) == 0
@@ -98,8 +101,8 @@ def substring_views(views: Any, heap: Any, start: Any, count: Any, step: int, ou
         wanted = count[i * step]
         last = first + wanted if wanted >= 0 else np.int64(2**62)
         character = 0
-        begin = n
-        end = n
+        begin: Any = n
+        end: Any = n
         for k in range(n):
             if (byte_of(views, heap, i, k, n) & 0xC0) != 0x80:
                 character += 1
@@ -115,8 +118,8 @@ def substring_views(views: Any, heap: Any, start: Any, count: Any, step: int, ou
 
 @njit(nogil=True, cache=True, inline="always")
 def put_slice(
-    views: Any, heap: Any, i: int, n: int, begin: int, end: int, out: Any, out_heap: Any, share: bool, used: int
-) -> int:
+    views: Any, heap: Any, i: Any, n: Any, begin: Any, end: Any, out: Any, out_heap: Any, share: bool, used: int
+) -> Any:
     """Writes bytes begin..end of string i to out[i]; returns the heap bytes used so far."""
     size = end - begin
     first = np.uint64(size)
@@ -144,7 +147,7 @@ def trim_views(views: Any, heap: Any, cut: Any, left: bool, right: bool, out: An
     for i in range(len(views)):
         n = np.int64(views[i, 0] & _LENGTH)
         begin = 0
-        end = n
+        end: Any = n
         while left and begin < end and cut[byte_of(views, heap, i, begin, n)]:
             begin += 1
         while right and end > begin and cut[byte_of(views, heap, i, end - 1, n)]:
@@ -187,9 +190,9 @@ def split_views(offsets: Any, data: Any, out: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def map_bytes(views: Any, heap: Any, low: int, high: int, delta: int, out: Any, out_heap: Any) -> int:
-    """Adds delta to every byte in low..high (ASCII case); out_heap is a copy of heap's size. Returns the row of the first
-    non-ASCII string (nothing useful is then written), -1 for none."""
+def map_bytes(views: Any, heap: Any, low: Any, high: Any, delta: Any, out: Any, out_heap: Any) -> Any:
+    """Adds delta to every byte in low..high (ASCII case); out_heap is a copy of heap's size. Returns the row of
+    the first non-ASCII string (nothing useful is then written), -1 for none."""
     used = 0
     for i in range(len(views)):
         n = np.int64(views[i, 0] & _LENGTH)
@@ -215,7 +218,7 @@ def map_bytes(views: Any, heap: Any, low: int, high: int, delta: int, out: Any, 
 
 
 @njit(nogil=True, cache=True)
-def find_bytes(views: Any, heap: Any, i: int, n: int, needle: Any, low: int, high: int, start: int) -> int:
+def find_bytes(views: Any, heap: Any, i: Any, n: Any, needle: Any, low: Any, high: Any, start: Any) -> Any:
     """Position of needle[low:high] in string i at or after `start`, -1 when absent."""
     size = high - low
     if size == 0:
@@ -233,18 +236,17 @@ def find_bytes(views: Any, heap: Any, i: int, n: int, needle: Any, low: int, hig
 
 
 @njit(nogil=True, cache=True)
-def like_segments(
-    views: Any, heap: Any, pattern: Any, bounds: Any, open_start: bool, open_end: bool, out: Any
-) -> None:
+def like_segments(views: Any, heap: Any, pattern: Any, bounds: Any, open_start: bool, open_end: bool, out: Any) -> None:
     """LIKE for patterns of literal pieces between '%': piece p is pattern[bounds[p]:bounds[p + 1]].
 
-    Without open_start the first piece is a prefix, without open_end the last one a suffix; pieces between are found from the left.
+    Without open_start the first piece is a prefix, without open_end the last one a suffix; pieces between are
+    found from the left.
     """
     pieces = len(bounds) - 1
     for i in range(len(views)):
         n = np.int64(views[i, 0] & _LENGTH)
-        at = 0
-        limit = n
+        at: Any = 0
+        limit: Any = n
         matched = True
         first = 0
         last = pieces
@@ -292,7 +294,7 @@ def positions(views: Any, heap: Any, needle: Any, out: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def parse_decimal64(views: Any, heap: Any, valid: Any, out: Any) -> int:
+def parse_decimal64(views: Any, heap: Any, valid: Any, out: Any) -> Any:
     """Canonical decimal texts as int64 scaled by their common number of digits after the point: that number, or -1.
 
     -1 when scales differ, a value is NaN or infinite, or has more than 18 digits.

@@ -1,8 +1,8 @@
 """Uncorrelated subqueries and parameters: run once, before the node that uses them, and held as values.
 
-`hold` rewrites an expression: parameters and scalar subqueries become `Held` constants, IN (subquery) becomes `InSet` over a key table,
-EXISTS a boolean constant. Constants become vectors here once, not again for every morsel. Correlated subqueries do not reach
-the executor: the binder makes joins of them.
+`hold` rewrites an expression: parameters and scalar subqueries become `Held` constants, IN (subquery) becomes
+`InSet` over a key table, EXISTS a boolean constant. Constants become vectors here once, not again for every
+morsel. Correlated subqueries do not reach the executor: the binder makes joins of them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ _CHANGING = frozenset({"random", "clock_timestamp", "gen_random_uuid", "set_conf
 
 
 def _folded(node: e.Call | e.Cast, ctx: ExecutionContext) -> e.Expr:
-    """The value of a function of held values; itself when it must be called for every row, or fails (perhaps no row reaches it)."""
+    """The value of a function of held values; itself when it must be called for every row, or fails (perhaps no
+    row reaches it).
+    """
     parts = e.children(node)
     if not all(isinstance(part, Held) for part in parts) or (isinstance(node, e.Call) and node.name in _CHANGING):
         return node
@@ -62,9 +64,13 @@ def _folded(node: e.Call | e.Cast, ctx: ExecutionContext) -> e.Expr:
 
 
 def _by_date(node: e.Expr) -> e.Expr:
-    """A comparison of a date column with a timestamp as one with a date: the column's zone map and narrow form can then be used."""
+    """A comparison of a date column with a timestamp as one with a date: the column's zone map and narrow form can
+    then be used.
+    """
     match node:
-        case e.Call(name="lt" | "le" | "gt" | "ge" as name, args=(e.Cast(arg=e.Column() as column), Held(vector=vector))):
+        case e.Call(
+            name="lt" | "le" | "gt" | "ge" as name, args=(e.Cast(arg=e.Column() as column), Held(vector=vector))
+        ):
             if column.type.kind is not Kind.DATE or vector.type.kind is not Kind.TIMESTAMP:
                 return node
             if is_infinite(vector)[0] or (vector.valid is not None and not vector.valid[0]):

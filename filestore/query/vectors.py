@@ -1,10 +1,12 @@
 """Making, joining and converting vectors: what every operator needs and no kernel does by itself.
 
-Inside the executor a vector of length 1 may stand for a constant column (`broadcast` makes it as long as the batch). Numerics come in
-three forms, in order of preference: scaled int64 (`is_decimal64`), decimal.Decimal objects, and stored text views; `as_decimal64` and
-`to_decimals` convert. A value's display scale is part of the value, so int64 forms of different scales are joined as objects.
+Inside the executor a vector of length 1 may stand for a constant column (`broadcast` makes it as long as the
+batch). Numerics come in three forms, in order of preference: scaled int64 (`is_decimal64`), decimal.Decimal
+objects, and stored text views; `as_decimal64` and `to_decimals` convert. A value's display scale is part of the
+value, so int64 forms of different scales are joined as objects.
 
-Dictionaries inside the executor may hold a string twice (after upper(), say); whoever needs distinct codes factorises them.
+Dictionaries inside the executor may hold a string twice (after upper(), say); whoever needs distinct codes
+factorises them.
 """
 
 from __future__ import annotations
@@ -299,7 +301,7 @@ def _concat_dictionaries(sql_type: SqlType, vectors: Sequence[Vector], valid: Ar
     joined = _concat_views(sql_type, unique, None)
     bases = [distinct[id(w)] for w in words]
     dtype = np.uint8 if len(joined) <= 256 else np.uint16 if len(joined) <= 65536 else np.uint32
-    codes = [v.data.astype(dtype) + dtype(base) for v, base in zip(vectors, bases, strict=True)]
+    codes = [v.data.astype(dtype) + np.array(base, dtype) for v, base in zip(vectors, bases, strict=True)]
     return Vector(sql_type, np.concatenate(codes), valid, dictionary=joined)
 
 
@@ -356,7 +358,9 @@ def take_or_null(vector: Vector, rows: Array) -> Vector:
 
 
 def safe_views(vector: Vector) -> tuple[Array, Array]:
-    """(views, heap) of a plain string vector with the views at null rows empty, so that a kernel may look at every row."""
+    """(views, heap) of a plain string vector with the views at null rows empty, so that a kernel may look at every
+    row.
+    """
     data = vector.data
     if vector.valid is not None:
         data = np.where(vector.valid[:, None], data, _ZERO_WORD)

@@ -1,8 +1,9 @@
 """Aggregate: groups rows and folds them into accumulators.
 
-Every morsel is grouped by itself in a worker (`Partial`: its distinct keys and their states); partials are merged in morsel order by grouping
-their keys again. Merging waits until as many groups have gathered as the last merge left, so all merging together costs a few passes over the
-groups. Without keys there is one group, also when there are no rows.
+Every morsel is grouped by itself in a worker (`Partial`: its distinct keys and their states); partials are merged
+in morsel order by grouping their keys again. Merging waits until as many groups have gathered as the last merge
+left, so all merging together costs a few passes over the groups. Without keys there is one group, also when there
+are no rows.
 
 Not here: spilling. The groups must fit in memory.
 """
@@ -57,7 +58,9 @@ class Aggregation:
 
     def _one(self, batch: Batch) -> Partial:
         keys = [evaluate(k, batch, self.ctx) for k in self.keys]
-        groups = group(keys, batch.length) if keys else Groups(np.zeros(batch.length, np.int64), 1, np.zeros(1, np.int64))
+        groups = (
+            group(keys, batch.length) if keys else Groups(np.zeros(batch.length, np.int64), 1, np.zeros(1, np.int64))
+        )
         memory: dict[e.Expr, Vector] = {}
         states = [
             self._start(call, acc, batch, groups, memory)

@@ -1,7 +1,7 @@
 """DISTINCT, DISTINCT ON and the set operations.
 
-DISTINCT keeps the first row of every key in input order: each morsel its own, then those of the morsels together, as Aggregate merges.
-INTERSECT and EXCEPT code the rows of both sides together and compare how often each code appears.
+DISTINCT keeps the first row of every key in input order: each morsel its own, then those of the morsels together,
+as Aggregate merges. INTERSECT and EXCEPT code the rows of both sides together and compare how often each code appears.
 """
 
 from __future__ import annotations

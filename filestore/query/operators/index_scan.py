@@ -1,14 +1,16 @@
 """Rows through an index: equality on a whole key, and ranges in key order.
 
-An index gives records under a key that some version of the row has or had. What counts is the version that the snapshot sees: its address is
-found through the version chain and its own key compared again. In a range this also decides order: an entry is kept only where the visible
-version's key stands at the entry's own place, which a chunk knows because it knows the pairs it begins behind and ends with.
+An index gives records under a key that some version of the row has or had. What counts is the version that the
+snapshot sees: its address is found through the version chain and its own key compared again. In a range this also
+decides order: an entry is kept only where the visible version's key stands at the entry's own place, which a chunk
+knows because it knows the pairs it begins behind and ends with.
 
 Thread rule: the index is read on the thread that asks for rows (the rows estimate keeps these streams off the pool).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -139,7 +141,7 @@ def comparable(keys: Any) -> list[Any]:
     if isinstance(keys, tuple):
         offsets, data = keys
         raw, ends = data.tobytes(), offsets.tolist()
-        return [raw[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [raw[a:b] for a, b in itertools.pairwise(ends)]
     if keys.ndim == 2:
         return [tuple(row) for row in keys.tolist()]
     return list(keys.tolist())
@@ -172,7 +174,7 @@ def _placed(
         if (behind is None or ((key, record) >= behind if reverse else (key, record) > behind))
         and (until is None or ((key, record) < until if reverse else (key, record) <= until))
     }
-    if len(kept) == len(pairs) and all(a <= b for a, b in zip(pairs, pairs[1:], strict=False)) and not reverse:
+    if len(kept) == len(pairs) and all(a <= b for a, b in itertools.pairwise(pairs)) and not reverse:
         return addresses
     order = [kept[pair] for pair in sorted(kept, reverse=reverse)]
     return addresses[np.array(order, np.int64)] if order else addresses[:0]

@@ -1,8 +1,9 @@
 """Hash join: the right side is built into a table of dense key codes, left morsels probe it in parallel.
 
-Rows of the build side are listed by code (`offsets`, `rows`), so a probe is one lookup and one gather. Outputs of every kind keep the left
-side's order, then the right side's. Without keys every row has code 0 and the same code does nested loops, a bounded number of pairs at a
-time. A residual condition is evaluated over pairs before any column that it does not need is gathered.
+Rows of the build side are listed by code (`offsets`, `rows`), so a probe is one lookup and one gather. Outputs of
+every kind keep the left side's order, then the right side's. Without keys every row has code 0 and the same code
+does nested loops, a bounded number of pairs at a time. A residual condition is evaluated over pairs before any
+column that it does not need is gathered.
 
 RIGHT and FULL joins remember which build rows found a partner; the others follow at the end. Null keys match nothing.
 
@@ -36,7 +37,9 @@ _KEEPS_RIGHT = (JoinKind.RIGHT, JoinKind.FULL)
 
 @dataclass(slots=True)
 class Built:
-    """The build side: its rows, the key table, and the rows of every code; `unique` rows per code when no code has two."""
+    """The build side: its rows, the key table, and the rows of every code; `unique` rows per code when no code has
+    two.
+    """
 
     batch: Batch
     table: KeyTable

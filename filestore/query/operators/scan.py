@@ -1,7 +1,8 @@
 """Scan: the visible rows of a stored table that satisfy a predicate, one storage unit per piece of work.
 
-Units whose zone map excludes every row are skipped. The predicate's columns are read first; the others only for the rows that pass (late
-materialisation: `ScanUnit.batch` hands out views of the segment, a gather copies only what is kept).
+Units whose zone map excludes every row are skipped. The predicate's columns are read first; the others only for
+the rows that pass (late materialisation: `ScanUnit.batch` hands out views of the segment, a gather copies only
+what is kept).
 """
 
 from __future__ import annotations
@@ -42,9 +43,7 @@ def scan(node: Scan, predicate: e.Expr | None, ctx: ExecutionContext) -> Stream:
     return Stream(items, run, sum(u.rows for u in units))
 
 
-def read_unit(
-    unit: Any, low: int, high: int, node: Scan, conditions: Sequence[e.Expr], ctx: ExecutionContext
-) -> Batch:
+def read_unit(unit: Any, low: int, high: int, node: Scan, conditions: Sequence[e.Expr], ctx: ExecutionContext) -> Batch:
     """The node's output for rows low..high of a unit."""
     count = high - low
     width = len(node.ordinals)
@@ -101,7 +100,9 @@ def zone_tests(node: Scan, conditions: Sequence[e.Expr], ctx: ExecutionContext) 
 
 
 def comparison(condition: e.Expr, ctx: ExecutionContext) -> tuple[int, str, int] | None:
-    """(column, operator, stored value) of a comparison of a zoned column with a non-null constant of the same stored form."""
+    """(column, operator, stored value) of a comparison of a zoned column with a non-null constant of the same
+    stored form.
+    """
     if not isinstance(condition, e.Call) or condition.name not in _SWAPPED or len(condition.args) != 2:
         return None
     left, right = condition.args

@@ -1,7 +1,8 @@
 """Sort and top-k. Both are stable: rows with equal keys keep their input order.
 
-Keys are evaluated in the workers. A top-k keeps, of every morsel, its own first k rows: first those whose leading key word is not beyond the
-k-th least, which a selection finds without sorting. The rows kept are sorted once more at the end.
+Keys are evaluated in the workers. A top-k keeps, of every morsel, its own first k rows: first those whose leading
+key word is not beyond the k-th least, which a selection finds without sorting. The rows kept are sorted once more
+at the end.
 
 Not here: spilling. The input must fit in memory.
 """

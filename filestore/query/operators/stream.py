@@ -1,8 +1,9 @@
 """Streams: rows as independent pieces of work, so that whoever needs them decides on which threads they are made.
 
-A `Stream` is a sequence of items (a storage unit, a slice of a finished batch) and a function that turns one item into batches. Streaming
-operators wrap the function (`mapped`), so a chain scan - filter - project - probe runs as one piece of work per item, inside one worker.
-Breakers consume with `fold`, readers with `batches`; both keep the items' order, so results without ORDER BY are stable.
+A `Stream` is a sequence of items (a storage unit, a slice of a finished batch) and a function that turns one item
+into batches. Streaming operators wrap the function (`mapped`), so a chain scan - filter - project - probe runs as
+one piece of work per item, inside one worker. Breakers consume with `fold`, readers with `batches`; both keep the
+items' order, so results without ORDER BY are stable.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ MORSEL_ROWS = 65_536
 
 @dataclass(slots=True)
 class Stream:
-    """items: read once, under a lock, cheap to produce. work: any thread. rows: an upper estimate of the items' rows, None unknown.
+    """items: read once, under a lock, cheap to produce. work: any thread. rows: an upper estimate of the items'
+    rows, None unknown.
 
-    `bulky` marks work whose output may be far larger than its item (a cross join): readers take it batch by batch, on one thread.
+    `bulky` marks work whose output may be far larger than its item (a cross join): readers take it batch by batch,
+    on one thread.
     """
 
     items: Iterable[Any]

@@ -1,4 +1,6 @@
-"""Implementations of SQL's functions and operators over vectors, one family per module; `IMPLEMENTATIONS` is the table by name."""
+"""Implementations of SQL's functions and operators over vectors, one family per module; `IMPLEMENTATIONS` is the
+table by name.
+"""
 
 from __future__ import annotations
 

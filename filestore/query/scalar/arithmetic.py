@@ -1,7 +1,8 @@
-"""+ - * / % and unary minus of integers, floats and numerics, with PostgreSQL's errors: an overflow or a zero divisor is never silent.
+"""+ - * / % and unary minus of integers, floats and numerics, with PostgreSQL's errors: an overflow or a zero
+divisor is never silent.
 
-Integers are first checked by the intervals their vectors span (two fast passes); only where those could leave the type is each row looked
-at. Dates and intervals have the same operators in `dates.py`, which is asked first by type.
+Integers are first checked by the intervals their vectors span (two fast passes); only where those could leave the
+type is each row looked at. Dates and intervals have the same operators in `dates.py`, which is asked first by type.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Casts between all types: vectorised where the types are numbers and moments, through their text forms where one is text.
+"""Casts between all types: vectorised where the types are numbers and moments, through their text forms where one
+is text.
 
-Errors are PostgreSQL's: 22003 for what does not fit, 22001 for strings that an assignment would cut (an explicit cast cuts them), 22P02 and
-its kin for text that does not read. regclass and regtype names are asked of the session.
+Errors are PostgreSQL's: 22003 for what does not fit, 22001 for strings that an assignment would cut (an explicit
+cast cuts them), 22P02 and its kin for text that does not read. regclass and regtype names are asked of the session.
 """
 
 from __future__ import annotations
@@ -99,9 +100,7 @@ def _from_text(vector: Vector, target: SqlType, explicit: bool, ctx: ExecutionCo
     if target.kind in REG_KINDS:
         name = f"{target.kind.value}in"
         return per_value([vector], len(vector), target, lambda s: _registered(name, s, ctx))
-    return per_value(
-        [vector], len(vector), target, lambda s: parse_literal(target, s, ctx.settings, explicit=explicit)
-    )
+    return per_value([vector], len(vector), target, lambda s: parse_literal(target, s, ctx.settings, explicit=explicit))
 
 
 def _registered(name: str, text: str, ctx: ExecutionContext) -> Any:
@@ -337,7 +336,11 @@ def _timestamptz_to_timestamp(vector: Vector, target: SqlType, ctx: ExecutionCon
 
 def _timestamp_to_time(vector: Vector, target: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     out = scattered(Vector(target, vector.data % DAY_US), np.arange(len(vector)), len(vector))
-    return replaced(out, ~is_infinite(vector)) if ((vector.data == INFINITY) | (vector.data == MINUS_INFINITY)).any() else out
+    return (
+        replaced(out, ~is_infinite(vector))
+        if ((vector.data == INFINITY) | (vector.data == MINUS_INFINITY)).any()
+        else out
+    )
 
 
 def _timestamptz_to_time(vector: Vector, target: SqlType, ctx: ExecutionContext) -> Vector:

@@ -1,7 +1,7 @@
 """Comparison: =, <>, <, <=, >, >=, IS [NOT] DISTINCT FROM, GREATEST, LEAST, for every type.
 
-Order and equality are those of keys.py (NaN greatest and equal to itself, bytewise strings, intervals by their length in days of
-24 hours and months of 30 days).
+Order and equality are those of keys.py (NaN greatest and equal to itself, bytewise strings, intervals by their
+length in days of 24 hours and months of 30 days).
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ def _distinct(args: list[Vector], length: int) -> Array:
     differ = compare("ne", left, right)
     left_null = np.broadcast_to(left.nulls(), length)
     right_null = np.broadcast_to(right.nulls(), length)
-    return (left_null != right_null) | (differ & ~left_null & ~right_null)
+    distinct: Array = (left_null != right_null) | (differ & ~left_null & ~right_null)
+    return distinct
 
 
 @implement("distinct")

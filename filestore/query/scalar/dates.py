@@ -1,7 +1,7 @@
 """Functions of dates, times and intervals: extract, date_trunc, age, justify, make_date and their kin.
 
-Vectorised through calendar fields (`Fields`): numpy's datetime64 gives year, month and day of any number of days at once. Sources: PostgreSQL 15
-timestamp.c, date.c.
+Vectorised through calendar fields (`Fields`): numpy's datetime64 gives year, month and day of any number of days
+at once. Sources: PostgreSQL 15 timestamp.c, date.c.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 HOUR_US, MINUTE_US, SECOND_US = 3_600_000_000, 60_000_000, 1_000_000
 
 UNITS = {
-    **dict.fromkeys(("microseconds", "microsecond", "us", "usec", "usecs", "usecond", "useconds", "microsecon"), "microseconds"),
-    **dict.fromkeys(("milliseconds", "millisecond", "ms", "msec", "msecs", "msecond", "mseconds", "millisecon"), "milliseconds"),
+    **dict.fromkeys(("microseconds", "microsecond", "us", "usec", "usecs", "usecond", "useconds"), "microseconds"),
+    **dict.fromkeys(("milliseconds", "millisecond", "ms", "msec", "msecs", "msecond", "mseconds"), "milliseconds"),
     **dict.fromkeys(("second", "seconds", "s", "sec", "secs"), "second"),
     **dict.fromkeys(("minute", "minutes", "m", "min", "mins"), "minute"),
     **dict.fromkeys(("hour", "hours", "h", "hr", "hrs"), "hour"),
@@ -82,7 +82,8 @@ def fields_of(local_us: Array) -> Fields:
 def days_of(year: Array, month: Array, day: Array) -> Array:
     """Days since 1970 of calendar dates; day may be any number."""
     months = ((year - 1970) * 12 + (month - 1)).astype("M8[M]")
-    return months.astype("M8[D]").astype(np.int64) + day - 1
+    days: Array = months.astype("M8[D]").astype(np.int64) + day - 1
+    return days
 
 
 def unit_of(name: str, sql_type: SqlType) -> str:
@@ -100,7 +101,8 @@ def unsupported_unit(name: str, sql_type: SqlType) -> errors.FeatureNotSupported
 def iso_year_start(year: Array) -> Array:
     """Days since 1970 of the Monday of ISO week 1."""
     january4 = days_of(year, np.ones_like(year), np.full_like(year, 4))
-    return january4 - (january4 + 3) % 7
+    monday: Array = january4 - (january4 + 3) % 7
+    return monday
 
 
 def iso_year(fields: Fields) -> Array:
@@ -158,7 +160,7 @@ def _scaled(values: Array, scale: int, result: SqlType) -> Vector:
 
 
 @checked("extract", "date_part")
-def _extract(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:
+def _extract(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     name = constant_bytes(args[0])
     source = args[1]
     if name is None:
@@ -298,7 +300,7 @@ def _extract_interval(unit: str, source: Vector, result: SqlType) -> Vector:
 
 
 @checked("date_trunc")
-def _date_trunc(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:
+def _date_trunc(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     name = constant_bytes(args[0])
     if name is None:
         raise errors.FeatureNotSupported("the unit of date_trunc must be a constant", hint="Write it as a literal.")
@@ -322,7 +324,7 @@ def _date_trunc(args: list[Vector], length: int, result: SqlType, ctx: Execution
 _CLOCK_UNITS = {"hour": HOUR_US, "minute": MINUTE_US, "second": SECOND_US, "milliseconds": 1000, "microseconds": 1}
 
 
-def truncate(unit: str, local_us: Array, sql_type: SqlType) -> Array:
+def truncate(unit: str, local_us: Array, sql_type: SqlType) -> Any:
     """Local microseconds cut down to a unit. Errors with 0A000 for units that cannot be cut to."""
     if unit in _CLOCK_UNITS:
         return local_us - local_us % _CLOCK_UNITS[unit]
@@ -413,7 +415,7 @@ def timestamp_of_epoch(seconds: float) -> int:
 
 
 @checked("age")
-def _age(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:
+def _age(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     zoned = args[0].type.kind is Kind.TIMESTAMPTZ
     if len(args) == 1:
         today = local_of(np.full(1, ctx.transaction_us, np.int64), zone_of(ctx)) // DAY_US * DAY_US
@@ -457,8 +459,9 @@ def _justified(hours: bool, days: bool) -> Any:
             whole = np.abs(day) // 30 * np.sign(day)
             month, day = month + whole, day - whole * 30
         if days:
-            down, up = (month > 0) & ((day < 0) | ((day == 0) & (micros < 0) & hours)), (month < 0) & (
-                (day > 0) | ((day == 0) & (micros > 0) & hours)
+            down, up = (
+                (month > 0) & ((day < 0) | ((day == 0) & (micros < 0) & hours)),
+                (month < 0) & ((day > 0) | ((day == 0) & (micros > 0) & hours)),
             )
             day = day + 30 * down - 30 * up
             month = month - down + up
@@ -501,4 +504,3 @@ def _timezone(args: list[Vector], length: int, result: SqlType, ctx: ExecutionCo
         return int((local_of(stamp, zone) if to_local else utc_of(stamp, zone))[0])
 
     return per_value(args, length, result, one)
-

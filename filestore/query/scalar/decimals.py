@@ -1,7 +1,9 @@
-"""Exact decimals: PostgreSQL's numeric arithmetic on scaled int64 vectors, falling back on decimal.Decimal objects; never floats.
+"""Exact decimals: PostgreSQL's numeric arithmetic on scaled int64 vectors, falling back on decimal.Decimal
+objects; never floats.
 
-Sum, difference and product are exact and keep the display scales that PostgreSQL gives them. Quotients, roots, logarithms and powers are
-rounded to PostgreSQL's result scale (numeric.c: select_div_scale, sqrt, ln, exp, power), half away from zero.
+Sum, difference and product are exact and keep the display scales that PostgreSQL gives them. Quotients, roots,
+logarithms and powers are rounded to PostgreSQL's result scale (numeric.c: select_div_scale, sqrt, ln, exp, power),
+half away from zero.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from filestore.storage.vector import Array, Vector
 from filestore.types import SqlType
 
 if TYPE_CHECKING:
-    from filestore.query.context import ExecutionContext
+    pass
 
 MIN_SIGNIFICANT = 16
 MAX_DISPLAY_SCALE = 1000
@@ -290,8 +292,10 @@ def logarithm_to(base: Decimal, value: Decimal) -> Decimal:
     if not lower:
         raise errors.DivisionByZero("division by zero")
     if base.is_infinite() or value.is_infinite():
-        return Decimal("NaN") if base.is_infinite() and value.is_infinite() else (
-            Decimal(0) if base.is_infinite() else value
+        return (
+            Decimal("NaN")
+            if base.is_infinite() and value.is_infinite()
+            else (Decimal(0) if base.is_infinite() else value)
         )
     weight = _ln_weight(value) - _ln_weight(base)
     scale = max(MIN_SIGNIFICANT - weight, display_scale(base), display_scale(value), 0)

@@ -1,7 +1,8 @@
 """to_char, to_date, to_timestamp: PostgreSQL's template patterns for moments and numbers.
 
-Templates are cut once into pieces and kept; values are formatted one distinct value at a time. Of formatting.c the common patterns are
-built; the others (roman numerals, ordinal suffixes on numbers, localised month names beyond English) raise 0A000 by name.
+Templates are cut once into pieces and kept; values are formatted one distinct value at a time. Of formatting.c the
+common patterns are built; the others (roman numerals, ordinal suffixes on numbers, localised month names beyond
+English) raise 0A000 by name.
 """
 
 from __future__ import annotations
@@ -26,16 +27,21 @@ if TYPE_CHECKING:
     from filestore.query.context import ExecutionContext
 
 MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
 DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 _KEYS = (
-    "HH24 HH12 HH MI SSSSS SSSS SS MS US FF1 FF2 FF3 FF4 FF5 FF6 A.M. P.M. a.m. p.m. AM PM am pm Y,YYY YYYY YYY YY Y IYYY IYY IY "
-    "I B.C. A.D. BC AD MONTH Month month MON Mon mon MM DAY Day day DY Dy dy DDD DD D IDDD ID IW WW W CC J Q RM rm TZH TZM OF "
-    "TZ tz"
-).split()
+    "HH24", "HH12", "HH", "MI", "SSSSS", "SSSS", "SS", "MS", "US", "FF1", "FF2", "FF3", "FF4", "FF5", "FF6",
+    "A.M.", "P.M.", "a.m.", "p.m.", "AM", "PM", "am", "pm", "Y,YYY", "YYYY", "YYY", "YY", "Y", "IYYY", "IYY",
+    "IY", "I", "B.C.", "A.D.", "BC", "AD", "MONTH", "Month", "month", "MON", "Mon", "mon", "MM", "DAY", "Day",
+    "day", "DY", "Dy", "dy", "DDD", "DD", "D", "IDDD", "ID", "IW", "WW", "W", "CC", "J", "Q", "RM", "rm", "TZH",
+    "TZM", "OF", "TZ", "tz",
+)  # fmt: skip
 _PIECE = re.compile(
-    r'"((?:[^"\\]|\\.)*)"|(FM)?(' + "|".join(re.escape(k) for k in sorted(_KEYS, key=len, reverse=True)) + r")(TH|th)?|(.)",
+    r'"((?:[^"\\]|\\.)*)"|(FM)?('
+    + "|".join(re.escape(k) for k in sorted(_KEYS, key=len, reverse=True))
+    + r")(TH|th)?|(.)",
     re.DOTALL | re.IGNORECASE,
 )
 
@@ -184,7 +190,9 @@ def _year_piece(key: str, fill: bool, m: _Moment) -> str | None:
             return f"{abs(m.offset_s) // 60 % 60:02d}"
         case "OF":
             minutes = abs(m.offset_s) // 60 % 60
-            return f"{'-' if m.offset_s < 0 else '+'}{abs(m.offset_s) // 3600:02d}" + (f":{minutes:02d}" if minutes else "")
+            return f"{'-' if m.offset_s < 0 else '+'}{abs(m.offset_s) // 3600:02d}" + (
+                f":{minutes:02d}" if minutes else ""
+            )
     return None
 
 
@@ -213,7 +221,9 @@ def _to_char(args: list[Vector], length: int, result: SqlType, ctx: ExecutionCon
         if value in (INFINITY, MINUS_INFINITY):
             return None
         offset = zone.offset_at(value) if kind is Kind.TIMESTAMPTZ else 0
-        return moment_text(_Moment(value + offset * 1_000_000, offset, zone.name if kind is Kind.TIMESTAMPTZ else ""), template)
+        return moment_text(
+            _Moment(value + offset * 1_000_000, offset, zone.name if kind is Kind.TIMESTAMPTZ else ""), template
+        )
 
     def interval(value: tuple[int, int, int], template: str) -> str:
         return moment_text(_Moment.of_interval(*value), template)
@@ -298,7 +308,9 @@ def _laid_out(pieces: tuple[str, ...], left: str, right: str, negative: bool, fi
     text = "".join(out)
     mark = "-" if negative else "+"
     if "\0" in text:
-        text = text.replace("\0", "", 1) + mark if text.endswith("\0") else _leading_sign(text.replace("\0", "", 1), mark)
+        text = (
+            text.replace("\0", "", 1) + mark if text.endswith("\0") else _leading_sign(text.replace("\0", "", 1), mark)
+        )
     elif "PR" in pieces:
         text = _bracketed(text, negative)
     elif not signed:
@@ -357,7 +369,7 @@ def _read_piece(text: str, at: int, key: str, values: dict[str, int]) -> int:
                 if text[at : at + len(candidate)].lower() == candidate.lower():
                     values["MM"] = i + 1
                     return at + len(candidate)
-        raise errors.InvalidDatetimeFormat(f'invalid value "{text[at:at + 3]}" for "{key}"')
+        raise errors.InvalidDatetimeFormat(f'invalid value "{text[at : at + 3]}" for "{key}"')
     if upper in ("DAY", "DY"):
         while at < len(text) and text[at].isalpha():
             at += 1
@@ -367,13 +379,15 @@ def _read_piece(text: str, at: int, key: str, values: dict[str, int]) -> int:
         return at + len(key)
     width = _WIDTHS.get(upper)
     if width is None:
-        raise errors.FeatureNotSupported(f'pattern "{key}" is not supported here', hint="Use numbers for dates and times.")
-    found = re.compile(r"[+-]?\d{1,%d}" % width).match(text, at)
+        raise errors.FeatureNotSupported(
+            f'pattern "{key}" is not supported here', hint="Use numbers for dates and times."
+        )
+    found = re.compile(rf"[+-]?\d{{1,{width}}}").match(text, at)
     if found is None:
         if at >= len(text):
             return at
         raise errors.InvalidDatetimeFormat(
-            f'invalid value "{text[at:at + width]}" for "{key}"', detail="Value must be an integer."
+            f'invalid value "{text[at : at + width]}" for "{key}"', detail="Value must be an integer."
         )
     digits = found[0]
     if upper in ("MS", "US"):
@@ -424,4 +438,3 @@ def _to_timestamp(args: list[Vector], length: int, result: SqlType, ctx: Executi
 
     local = per_value(args, length, result, read)
     return Vector(result, utc_of(local.data, zone_of(ctx)), local.valid)
-

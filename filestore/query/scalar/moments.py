@@ -1,8 +1,8 @@
 """Arithmetic of dates, times, timestamps and intervals, vectorised, with PostgreSQL's rules.
 
-Months are added first and the day clamped to the month's end, then days, then microseconds; for timestamptz months and days are those of the
-session's time zone. The least and greatest stored integers are -infinity and infinity and stay what they are. Sources:
-PostgreSQL 15 date.c, timestamp.c.
+Months are added first and the day clamped to the month's end, then days, then microseconds; for timestamptz months
+and days are those of the session's time zone. The least and greatest stored integers are -infinity and infinity
+and stay what they are. Sources: PostgreSQL 15 date.c, timestamp.c.
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ def interval_out_of_range() -> errors.DatetimeOverflow:
 def is_infinite(vector: Vector) -> Array:
     """Rows of a date or timestamp vector that are -infinity or infinity."""
     if vector.type.kind is Kind.DATE:
-        return (vector.data == DATE_INFINITY) | (vector.data == DATE_MINUS_INFINITY)
-    return (vector.data == INFINITY) | (vector.data == MINUS_INFINITY)
+        low, high = DATE_MINUS_INFINITY, DATE_INFINITY
+    else:
+        low, high = MINUS_INFINITY, INFINITY
+    endless: Array = (vector.data == high) | (vector.data == low)
+    return endless
 
 
 def date_to_timestamp(vector: Vector) -> Array:
@@ -65,7 +68,8 @@ def add_months(days: Array, months: Array) -> Array:
     moved = month + months.astype("m8[M]")
     start = moved.astype("M8[D]").astype(np.int64)
     length = (moved + np.timedelta64(1, "M")).astype("M8[D]").astype(np.int64) - start
-    return start + np.minimum(day, length - 1)
+    clamped: Array = start + np.minimum(day, length - 1)
+    return clamped
 
 
 def zone_of(ctx: ExecutionContext) -> timezones.TimeZone:
@@ -90,7 +94,9 @@ def utc_of(local_us: Array, zone: timezones.TimeZone) -> Array:
     return np.where(endless, local_us, finite - zone.offsets_of_local(finite) * 1_000_000)
 
 
-def shift_timestamp(base: Array, interval: Vector, sign: int, zone: timezones.TimeZone | None, valid: Array | None) -> Array:
+def shift_timestamp(
+    base: Array, interval: Vector, sign: int, zone: timezones.TimeZone | None, valid: Array | None
+) -> Array:
     """base + sign * interval; with a zone, base is UTC and months and days are the zone's. Errors with 22008."""
     months, days, micros = (f * sign for f in interval_fields(interval))
     base, months, days, micros = np.broadcast_arrays(base, months, days, micros)
@@ -250,4 +256,3 @@ def _plus_interval(args: list[Vector], sign: int, result: SqlType, ctx: Executio
     base = date_to_timestamp(left) if kind is Kind.DATE else left.data
     zone = zone_of(ctx) if kind is Kind.TIMESTAMPTZ else None
     return Vector(result, shift_timestamp(base, interval, sign, zone, valid))
-

@@ -1,8 +1,8 @@
 """LIKE, ILIKE, SIMILAR TO and regular expressions.
 
-A LIKE pattern without `_` runs in a kernel as literal pieces between its percent signs; others, and all regular expressions, run through
-`re`, once for each distinct string. PostgreSQL's regular expressions are translated where their syntax differs from Python's; what
-cannot be translated raises 2201B.
+A LIKE pattern without `_` runs in a kernel as literal pieces between its percent signs; others, and all regular
+expressions, run through `re`, once for each distinct string. PostgreSQL's regular expressions are translated where
+their syntax differs from Python's; what cannot be translated raises 2201B.
 """
 
 from __future__ import annotations
@@ -90,9 +90,11 @@ def _ilike(args: list[Vector], length: int, result: SqlType, ctx: ExecutionConte
     return per_value(args, length, BOOL, lambda s, p: like_regex(p, True).fullmatch(s) is not None)
 
 
-_CLASSES = {"alnum": "a-zA-Z0-9", "alpha": "a-zA-Z", "digit": "0-9", "lower": "a-z", "upper": "A-Z", "space": r"\s",
-            "punct": r"!-/:-@\[-`{-~", "xdigit": "0-9A-Fa-f", "blank": r" \t", "cntrl": r"\x00-\x1f\x7f", "print": r"\x20-\x7e",
-            "graph": r"\x21-\x7e"}  # fmt: skip
+_CLASSES = {
+    "alnum": "a-zA-Z0-9", "alpha": "a-zA-Z", "digit": "0-9", "lower": "a-z", "upper": "A-Z", "space": r"\s",
+    "blank": r" \t", "punct": r"!-/:-@\[-`{-~", "xdigit": "0-9A-Fa-f", "cntrl": r"\x00-\x1f\x7f",
+    "print": r"\x20-\x7e", "graph": r"\x21-\x7e",
+}  # fmt: skip
 _ESCAPES = {r"\y": r"\b", r"\m": r"\b(?=\w)", r"\M": r"\b(?<=\w)", r"\A": r"\A", r"\Z": r"\Z", r"\Y": r"\B"}
 
 
@@ -141,7 +143,9 @@ def similar_regex(pattern: str, escape: str = "\\") -> re.Pattern[str]:
             bracket = True
             out.append(char)
         else:
-            out.append({"%": ".*", "_": ".", ".": r"\.", "^": r"\^", "$": r"\$", "\\": r"\\", "(": "(?:"}.get(char, char))
+            out.append(
+                {"%": ".*", "_": ".", ".": r"\.", "^": r"\^", "$": r"\$", "\\": r"\\", "(": "(?:"}.get(char, char)
+            )
         i += 1
     try:
         return re.compile("".join(out), re.DOTALL)

@@ -1,8 +1,8 @@
 """The table of implementations: what a bound `Call` runs, by the name that functions.py gives it.
 
-An implementation takes vectors of the batch's length or, for constants, of length 1, and returns the same: a result of length 1 only when
-all arguments have it. `strict` adds the rule that a null argument makes a null result. A function that may fail must not look at
-null rows: `checked` hands it the others only.
+An implementation takes vectors of the batch's length or, for constants, of length 1, and returns the same: a
+result of length 1 only when all arguments have it. `strict` adds the rule that a null argument makes a null
+result. A function that may fail must not look at null rows: `checked` hands it the others only.
 """
 
 from __future__ import annotations

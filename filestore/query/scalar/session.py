@@ -1,4 +1,6 @@
-"""Functions that ask the session, the registry or the clock; their values come from `ExecutionContext.session_function`."""
+"""Functions that ask the session, the registry or the clock; their values come from
+`ExecutionContext.session_function`.
+"""
 
 from __future__ import annotations
 

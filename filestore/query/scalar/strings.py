@@ -1,5 +1,5 @@
-"""String and bytea functions. Positions and lengths count characters, comparisons are bytewise; case maps ASCII in a kernel, the rest
-per distinct value as Python does.
+"""String and bytea functions. Positions and lengths count characters, comparisons are bytewise; case maps ASCII in
+a kernel, the rest per distinct value as Python does.
 """
 
 from __future__ import annotations
@@ -26,17 +26,24 @@ if TYPE_CHECKING:
     from filestore.query.context import ExecutionContext
 
 MAX_BYTES = 1 << 30
-RESERVED_WORDS = frozenset(
-    """all analyse analyze and any array as asc asymmetric authorization between bigint binary bit boolean both case cast char character
-    check coalesce collate collation column concurrently constraint create cross current_catalog current_date current_role
-    current_schema current_time current_timestamp current_user dec decimal default deferrable desc distinct do else end except exists
-    extract false fetch float for foreign freeze from full grant greatest group grouping having ilike in initially inner inout int
-    integer intersect interval into is isnull join lateral leading least left like limit localtime localtimestamp national natural nchar
-    none normalize not notnull null nullif numeric offset on only or order out outer overlaps overlay placing position precision
-    primary real references returning right row select session_user setof similar smallint some substring symmetric table
-    tablesample then time timestamp to trailing treat trim true union unique user using values varchar variadic verbose when where
-    window with xmlattributes xmlconcat xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable""".split()
-)
+RESERVED_WORDS = frozenset({
+    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "between",
+    "bigint", "binary", "bit", "boolean", "both", "case", "cast", "char", "character", "check", "coalesce",
+    "collate", "collation", "column", "concurrently", "constraint", "create", "cross", "current_catalog",
+    "current_date", "current_role", "current_schema", "current_time", "current_timestamp", "current_user",
+    "dec", "decimal", "default", "deferrable", "desc", "distinct", "do", "else", "end", "except", "exists",
+    "extract", "false", "fetch", "float", "for", "foreign", "freeze", "from", "full", "grant", "greatest",
+    "group", "grouping", "having", "ilike", "in", "initially", "inner", "inout", "int", "integer", "intersect",
+    "interval", "into", "is", "isnull", "join", "lateral", "leading", "least", "left", "like", "limit",
+    "localtime", "localtimestamp", "national", "natural", "nchar", "none", "normalize", "not", "notnull",
+    "null", "nullif", "numeric", "offset", "on", "only", "or", "order", "out", "outer", "overlaps", "overlay",
+    "placing", "position", "precision", "primary", "real", "references", "returning", "right", "row", "select",
+    "session_user", "setof", "similar", "smallint", "some", "substring", "symmetric", "table", "tablesample",
+    "then", "time", "timestamp", "to", "trailing", "treat", "trim", "true", "union", "unique", "user", "using",
+    "values", "varchar", "variadic", "verbose", "when", "where", "window", "with", "xmlattributes", "xmlconcat",
+    "xmlelement", "xmlexists", "xmlforest", "xmlnamespaces", "xmlparse", "xmlpi", "xmlroot", "xmlserialize",
+    "xmltable",
+})  # fmt: skip
 """Keywords that PostgreSQL quotes as identifiers: all but the unreserved ones."""
 
 
@@ -285,7 +292,9 @@ _value_function("repeat", _repeat)
 _value_function("reverse", lambda s: s[::-1])
 _value_function("split_part", _split_part)
 _value_function("initcap", _initcap)
-_value_function("md5", lambda s: hashlib.md5(s.encode() if isinstance(s, str) else s, usedforsecurity=False).hexdigest())
+_value_function(
+    "md5", lambda s: hashlib.md5(s.encode() if isinstance(s, str) else s, usedforsecurity=False).hexdigest()
+)
 _value_function("ascii", lambda s: ord(s[0]) if s else 0)
 _value_function("chr", _chr)
 _value_function("translate", _translate)
@@ -307,9 +316,7 @@ def _encode(value: bytes, form: str) -> str:
             text = base64.b64encode(value).decode()
             return "\n".join(text[i : i + 76] for i in range(0, len(text), 76))
         case "escape":
-            return "".join(
-                "\\\\" if b == 92 else f"\\{b:03o}" if b == 0 or b >= 128 else chr(b) for b in value
-            )
+            return "".join("\\\\" if b == 92 else f"\\{b:03o}" if b == 0 or b >= 128 else chr(b) for b in value)
     raise errors.InvalidParameterValue(f'unrecognized encoding: "{form}"')
 
 
@@ -335,7 +342,9 @@ _value_function("decode", _decode)
 def _format(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:
     length = result_size(args, length)
     columns = [to_python(broadcast(text_of(a, ctx), length)) for a in args]
-    return from_python(result, [None if row[0] is None else _formatted(row[0], row[1:]) for row in zip(*columns, strict=True)])
+    return from_python(
+        result, [None if row[0] is None else _formatted(row[0], row[1:]) for row in zip(*columns, strict=True)]
+    )
 
 
 def _formatted(template: str, values: tuple[Any, ...]) -> str:
@@ -388,5 +397,3 @@ def _conversion(kind: str, value: str | None, left: bool, width: int) -> str:
                 f'unrecognized format() type specifier "{kind}"', hint='For a single "%" use "%%".'
             )
     return text.ljust(width) if left else text.rjust(width)
-
-

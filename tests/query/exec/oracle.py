@@ -38,7 +38,9 @@ def server(directory: Path) -> Iterator[psycopg.Connection]:
         shutil.chown(directory, "postgres")
     data = directory / "data"
     quiet: dict[str, object] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": directory, **rights}
-    subprocess.run([PROGRAMS / "initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-N"], check=True, **quiet)  # type: ignore[call-overload]
+    subprocess.run(
+        [PROGRAMS / "initdb", "-D", data, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "-N"], check=True, **quiet
+    )  # type: ignore[call-overload]
     options = f"-c listen_addresses= -k {directory} -c fsync=off -c timezone=UTC -c max_connections=5"
     process = subprocess.Popen([PROGRAMS / "postgres", "-D", str(data), *options.split()], **quiet)  # type: ignore[call-overload]
     try:

@@ -1,7 +1,7 @@
 """A table in memory with the interface that scans use, a catalog over such tables, and SQL run over both.
 
-The executor's tests need tables of any shape, cut into any units and encoded in any way, without a disk; that the real table works as
-well is what the session's tests show.
+The executor's tests need tables of any shape, cut into any units and encoded in any way, without a disk; that the
+real table works as well is what the session's tests show.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from filestore.query import plan as p
 from filestore.query.bind import bind
 from filestore.query.context import Cancel, ExecutionContext
 from filestore.query.executor import execute
+from filestore.query.optimize import optimize
 from filestore.query.parse import parse
 from filestore.query.pool import WorkerPool
 from filestore.query.render import text
@@ -65,7 +66,9 @@ class Unit:
 class MemoryTable:
     """Columns cut into units of `slots` rows; `dictionaries` encodes strings of few values."""
 
-    def __init__(self, columns: list[Vector], slots: int = 65_536, dictionaries: bool = True, dead: Array | None = None) -> None:
+    def __init__(
+        self, columns: list[Vector], slots: int = 65_536, dictionaries: bool = True, dead: Array | None = None
+    ) -> None:
         n = len(columns[0])
         self.all: list[Unit] = []
         for number, low in enumerate(range(0, n, slots)):
@@ -93,7 +96,7 @@ class Memory:
         vectors = []
         for i, sql_type in enumerate(columns.values()):
             made = from_python(sql_type, [r[i] for r in rows])
-            if sql_type.kind is Kind.NUMERIC and len(rows):
+            if sql_type.kind is Kind.NUMERIC and rows:
                 made = stored_form(made, sql_type, len(rows))
             vectors.append(made)
         self.add_vectors(name, columns, vectors, **options)
@@ -126,10 +129,15 @@ class Memory:
     # running
 
     def plan(self, sql: str, parameters: Sequence[SqlType | None] = ()) -> p.Plan:
-        return bind(parse(sql)[0], self, parameters).plan
+        return optimize(bind(parse(sql)[0], self, parameters), self).plan
 
     def context(self, **fields: Any) -> ExecutionContext:
-        base: dict[str, Any] = {"table": lambda d: self.tables[d.oid], "cancel": Cancel(), "pool": POOL, "compile": "never"}
+        base: dict[str, Any] = {
+            "table": lambda d: self.tables[d.oid],
+            "cancel": Cancel(),
+            "pool": POOL,
+            "compile": "never",
+        }
         return ExecutionContext(**{**base, **fields})
 
     def batches(self, sql: str, **fields: Any) -> list[Batch]:
@@ -164,4 +172,3 @@ def seeded(seed: int | None = None) -> random.Random:
     seed = random.randrange(1 << 32) if seed is None else seed
     print(f"seed {seed}")
     return random.Random(seed)
-
