@@ -83,6 +83,14 @@ class BaseBinder:
         found = min((s for s in spots if s >= 0), default=None)
         return self.position(node) if found is None else self.context.source.position(found)
 
+    def position_before(self, node: Any, text: str) -> int | None:
+        """Where a word or sign stands that was read before a node, such as the parenthesis of a subquery."""
+        offset = offset_of(node)
+        if offset is None:
+            return None
+        found = self.context.source.rewritten.upper().rfind(text, 0, offset)
+        return self.position(node) if found < 0 else self.context.source.position(found)
+
     def refuse(self, what: str, node: Any, hint: str | None = None) -> errors.FeatureNotSupported:
         verb = "are" if what.endswith("s") and not what.isupper() else "is"
         return errors.FeatureNotSupported(f"{what} {verb} not supported", hint=hint, position=self.position(node))
@@ -234,7 +242,10 @@ class BaseBinder:
             if len(types) == 2
             else f"{symbol} {types[0].name}"
         )
-        position = self.operator_position(node, symbol) if len(types) == 2 else self.position(node)
+        if len(types) == 2:
+            position = self.operator_position(node, symbol)
+        else:
+            position = self.position_before(node, symbol)
         if found == AMBIGUOUS:
             raise errors.AmbiguousFunction(
                 f"operator is not unique: {shown}",

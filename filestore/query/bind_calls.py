@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from sqlglot import exp
 from filestore import errors
 from filestore.query import expr as e
 from filestore.query import functions as f
-from filestore.query.bind_context import NO_FUNCTION_HINT, AggregateRef, name_of
+from filestore.query.bind_context import NO_FUNCTION_HINT, AggregateRef, end_of, name_of
 from filestore.query.bind_predicates import PredicateBinder
 from filestore.query.bind_types import sql_type
 from filestore.query.coerce import AMBIGUOUS, select
@@ -89,7 +90,11 @@ class CallBinder(PredicateBinder):
     def cast(self, node: Any) -> e.Expr:
         if node.args.get("format") is not None or node.args.get("default") is not None:
             raise self.refuse("CAST ... FORMAT", node)
-        target = sql_type(node.to, self.position(node))
+        try:
+            target = sql_type(node.to)
+        except errors.Error as error:
+            error.position = self._cast_position(node)[1]
+            raise
         arg = self.bind(node.this)
         position = self.position(node.this)
         if target.kind in REG_KINDS and isinstance(arg, e.Const) and isinstance(arg.value, str):
@@ -103,7 +108,24 @@ class CallBinder(PredicateBinder):
             text = str(arg.value)
             if text.isdecimal():
                 return e.Const(target, int(text))
-        return self.coercion.to(arg, target, "explicit", position)
+        try:
+            return self.coercion.to(arg, target, "explicit", position)
+        except errors.CannotCoerce as error:
+            error.position = self._cast_position(node)[0]
+            raise
+
+    def _cast_position(self, node: Any) -> tuple[int | None, int | None]:
+        """Where a cast stands (its `::`, or the word CAST) and where its type does."""
+        after = end_of(node.this)
+        if after is None:
+            return self.position(node), self.position(node)
+        source = self.context.source
+        found = re.compile(r"[\s)]*(::|AS\b)\s*", re.IGNORECASE).match(source.rewritten, after)
+        if found is None:  # int4 '5'
+            return self.position(node), self.position(node)
+        if found.group(1) == "::":
+            return source.position(found.start(1)), source.position(found.end())
+        return self.position_before(node, "CAST"), source.position(found.end())
 
     def _registered(self, text: str, target: SqlType, position: int | None) -> e.Expr:
         """'name'::regclass and 'name'::regtype: looked up when bound."""
@@ -153,7 +175,19 @@ class CallBinder(PredicateBinder):
             return special(self, node)
         if name in f.AGGREGATE_NAMES:
             return self.aggregate(node, name)
-        return self.call_named(name, self.all_of(node.expressions), node)
+        return self.call_named(name, self.arguments(name, node), node)
+
+    def arguments(self, name: str, node: Any) -> list[e.Expr]:
+        """The bound arguments of a call that is no aggregate. Errors with 42883 for f(*), 42809 for f(DISTINCT x)."""
+        for item in node.expressions:
+            if isinstance(item, exp.Star):
+                raise self._no_function(f"{name}()", node)
+            if isinstance(item, exp.Distinct | exp.Order):
+                what = "DISTINCT" if isinstance(item, exp.Distinct) else "ORDER BY"
+                raise errors.WrongObjectType(
+                    f"{what} specified, but {name} is not an aggregate function", position=self.position(node)
+                )
+        return self.all_of(node.expressions)
 
     def call_named(self, name: str, args: list[e.Expr], node: Any) -> e.Expr:
         """The overload for the arguments' types. Errors: 42883, 42725, 0A000 for PostgreSQL's functions that

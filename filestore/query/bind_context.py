@@ -70,6 +70,10 @@ def offset_of(node: Any) -> int | None:
         meta = current._meta
         if meta and "start" in meta and (best is None or meta["start"] < best):
             best = meta["start"]
+        if isinstance(current, exp.Parameter) and current.this._meta:  # the sign before the number
+            start = current.this._meta["start"] - 1
+            best = start if best is None or start < best else best
+            continue
         for value in current.args.values():
             if isinstance(value, exp.Expr):
                 stack.append(value)

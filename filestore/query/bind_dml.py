@@ -8,6 +8,7 @@ that a moved row can be looked at again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlglot import exp
@@ -119,6 +120,7 @@ def bind_insert(context: Context, node: Any) -> Plan:
             )
     target = node.this
     listed: list[int] | None = None
+    nodes = list(target.expressions) if isinstance(target, exp.Schema) else []
     if isinstance(target, exp.Schema):
         table, alias = _target(context, target.this)
         listed = [_ordinal(context, table, n) for n in target.expressions]
@@ -133,9 +135,9 @@ def bind_insert(context: Context, node: Any) -> Plan:
         row = tuple(_default(context, table, i) for i in range(len(table.columns)))
         source: Plan = p.Values(stored_scan(table).columns, (row,))
     elif isinstance(query, exp.Values) and not any(query.args.get(k) for k in ("order", "limit", "offset", "with_")):
-        source = _insert_values(context, table, listed, query)
+        source = _insert_values(context, _Target(table, listed, nodes), query)
     else:
-        source = _insert_query(context, table, listed, query)
+        source = _insert_query(context, _Target(table, listed, nodes), query)
     returning = _returning(context, node, table, alias, Scope(None))
     columns = _returned_columns(context, node, returning, table, alias)
     exprs = None if returning is None else tuple(x for x, _ in returning)
@@ -151,17 +153,31 @@ def _no_twice(context: Context, table: TableDef, ordinals: list[int], nodes: lis
             )
 
 
-def _count_checked(context: Context, given: int, table: TableDef, listed: list[int] | None, node: Any) -> list[int]:
-    """The target columns of `given` values."""
-    targets = listed if listed is not None else list(range(len(table.columns)))
-    if given > len(targets):
-        raise errors.SqlSyntaxError("INSERT has more expressions than target columns", position=position(context, node))
-    if listed is not None and given < len(targets):
-        raise errors.SqlSyntaxError("INSERT has more target columns than expressions", position=position(context, node))
-    return targets[:given]
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """An INSERT's table and its column list; without one `listed` is None and `nodes` empty."""
+
+    table: TableDef
+    listed: list[int] | None
+    nodes: list[Any]
+
+    def columns(self, context: Context, given: int, values: Sequence[Any]) -> list[int]:
+        """The target columns of `given` values. Errors with 42601, at the first one too many on either side."""
+        targets = self.listed if self.listed is not None else list(range(len(self.table.columns)))
+        if given > len(targets):
+            excess = values[len(targets)] if len(values) == given else values[0]
+            raise errors.SqlSyntaxError(
+                "INSERT has more expressions than target columns", position=position(context, excess)
+            )
+        if self.listed is not None and given < len(targets):
+            raise errors.SqlSyntaxError(
+                "INSERT has more target columns than expressions", position=position(context, self.nodes[given])
+            )
+        return targets[:given]
 
 
-def _insert_values(context: Context, table: TableDef, listed: list[int] | None, node: Any) -> Plan:
+def _insert_values(context: Context, target: _Target, node: Any) -> Plan:
+    table = target.table
     binder = ExprBinder(context, Scope(None), "VALUES", subquery_binder(context))
     rows: list[tuple[e.Expr, ...]] = []
     width = None
@@ -172,7 +188,7 @@ def _insert_values(context: Context, table: TableDef, listed: list[int] | None, 
         if width is not None and len(nodes) != width:
             raise errors.SqlSyntaxError("VALUES lists must all be the same length", position=position(context, row))
         if width is None:
-            targets = _count_checked(context, len(nodes), table, listed, nodes[-1] if nodes else row)
+            targets = target.columns(context, len(nodes), nodes)
             width = len(nodes)
             missing = {i: _default(context, table, i) for i in range(len(table.columns)) if i not in targets}
         values = dict(missing)
@@ -185,9 +201,11 @@ def _insert_values(context: Context, table: TableDef, listed: list[int] | None, 
     return p.Values(stored_scan(table).columns, tuple(rows))
 
 
-def _insert_query(context: Context, table: TableDef, listed: list[int] | None, query: Any) -> Plan:
+def _insert_query(context: Context, target: _Target, query: Any) -> Plan:
+    table = target.table
     plan, _ = bind_query(context, query, None, settle=False)
-    targets = _count_checked(context, len(plan.columns), table, listed, query)
+    items = query.expressions if isinstance(query, exp.Select) else [query]
+    targets = target.columns(context, len(plan.columns), items)
     # Literals of the select list take the type of their column, so they are converted where they stand.
     for i, ordinal in enumerate(targets):
         column = table.columns[ordinal]
@@ -348,9 +366,16 @@ def _assignments(context: Context, node: Any, table: TableDef, scope: Scope) -> 
             row = row_items(item.expression)
             if row is None and isinstance(item.expression, exp.Paren) and len(targets) == 1:
                 row = [item.expression.this]
+            if row is None and not isinstance(item.expression, exp.Subquery):
+                raise errors.FeatureNotSupported(
+                    "source for a multiple-column UPDATE item must be a sub-SELECT or ROW() expression",
+                    position=position(context, item.expression),
+                )
             if row is None:
                 raise errors.FeatureNotSupported(
-                    "UPDATE ... SET (columns) = (subquery) is not supported", position=position(context, item)
+                    "UPDATE ... SET (columns) = (subquery) is not supported",
+                    hint="Give each column a subquery of its own.",
+                    position=position(context, item),
                 )
             values = row
         if len(targets) != len(values):
@@ -370,8 +395,7 @@ def _assignments(context: Context, node: Any, table: TableDef, scope: Scope) -> 
             ordinal = _ordinal(context, table, target)
             if ordinal in found:
                 raise errors.SqlSyntaxError(
-                    f'multiple assignments to same column "{table.columns[ordinal].name}"',
-                    position=position(context, target),
+                    f'multiple assignments to same column "{table.columns[ordinal].name}"'
                 )
             if _is_default(value):
                 found[ordinal] = _default(context, table, ordinal)

@@ -14,7 +14,7 @@ from filestore.query import plan as p
 from filestore.query.bind_context import NO_FUNCTION_HINT, Context, name_of, offset_of
 from filestore.query.bind_expr import ExprBinder
 from filestore.query.bind_names import output_name
-from filestore.query.coerce import select
+from filestore.query.coerce import AMBIGUOUS, select
 from filestore.query.names import nearest
 from filestore.query.plan import JoinKind, OutputColumn, Plan
 from filestore.query.scope import Relation, Scope, ScopeColumn, relation_of
@@ -181,19 +181,24 @@ class _From:
             raise errors.SqlSyntaxError(
                 f"{what} in FROM must have an alias",
                 hint=f"For example, FROM ({'VALUES ...' if what == 'VALUES' else 'SELECT ...'}) [AS] foo.",
-                position=self.position(node),
+                position=self._opening(node),
             )
         plan, inner = self.query(self.context, query, self.scope.outer)
         self.scope.correlated.extend(inner.correlated)
-        self._check_names(alias, names, len(plan.columns), node)
+        self._check_names(alias, names, len(plan.columns))
         scope.add(relation_of(plan, alias, offset, names))
         return plan
 
-    def _check_names(self, alias: str, names: list[str], available: int, node: Any) -> None:
+    def _opening(self, node: Any) -> int | None:
+        """Where the parenthesis before a subquery stands."""
+        offset = offset_of(node)
+        found = -1 if offset is None else self.context.source.rewritten.rfind("(", 0, offset)
+        return self.position(node) if found < 0 else self.context.source.position(found)
+
+    def _check_names(self, alias: str, names: list[str], available: int) -> None:
         if len(names) > available:
             raise errors.InvalidColumnReference(
-                f'table "{alias}" has {available} columns available but {len(names)} columns specified',
-                position=self.position(node),
+                f'table "{alias}" has {available} columns available but {len(names)} columns specified'
             )
 
     def _table(self, node: Any, scope: Scope, offset: int) -> Plan:
@@ -203,7 +208,7 @@ class _From:
         alias, names = self._alias(node)
         plan, table = self._relation(schema, name, node)
         relation = relation_of(plan, alias or name, offset, names)
-        self._check_names(alias or name, names, len(plan.columns), node)
+        self._check_names(alias or name, names, len(plan.columns))
         relation.table = table
         relation.aliased = alias is not None
         relation.oid = self._oid(plan, table)
@@ -269,6 +274,13 @@ class _From:
         args = binder.all_of(call.expressions)
         self.scope.correlated.extend(outside.correlated)
         found = select(SET_FUNCTIONS[name], tuple(a.type for a in args))
+        if found == AMBIGUOUS:
+            shown = ", ".join(a.type.without_modifiers().name for a in args)
+            raise errors.AmbiguousFunction(
+                f"function {name}({shown}) is not unique",
+                hint="Could not choose a best candidate function. You might need to add explicit type casts.",
+                position=self.position(node),
+            )
         if not isinstance(found, f.Overload):
             shown = ", ".join(a.type.without_modifiers().name for a in args)
             raise errors.UndefinedFunction(
@@ -276,14 +288,14 @@ class _From:
                 hint=NO_FUNCTION_HINT,
                 position=self.position(node),
             )
-        bound = self.context.coercion.call(found, args)
+        bound = self.context.coercion.call(found, args, [self.position(n) for n in call.expressions])
         alias, names = self._alias(node)
         shown_name = names[0] if names else alias or name
         columns: tuple[OutputColumn, ...] = (OutputColumn(shown_name, bound.type),)
         if node.args.get("ordinality"):
             columns += (OutputColumn("ordinality", INT8),)
         plan = p.FunctionScan(columns, name, bound.args)
-        self._check_names(alias or name, names, len(columns), node)
+        self._check_names(alias or name, names, len(columns))
         scope.add(relation_of(plan, alias or name, offset, names))
         return plan
 

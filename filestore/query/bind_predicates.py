@@ -60,7 +60,9 @@ class PredicateBinder(BaseBinder):
 
     def row_comparison(self, node: Any, symbol: str, left: list[Any], right: list[Any]) -> e.Expr:
         if len(left) != len(right):
-            raise errors.SqlSyntaxError("unequal number of entries in row expressions", position=self.position(node))
+            raise errors.SqlSyntaxError(
+                "unequal number of entries in row expressions", position=self.operator_position(node, symbol)
+            )
         if symbol not in ("=", "<>"):
             raise self.refuse(f"row comparison with {symbol}", node)
         pairs = zip(left, right, strict=True)
@@ -179,13 +181,12 @@ class PredicateBinder(BaseBinder):
         item_type = self.coercion.common_type(
             [x.type for x in items] if any(x.type.kind is not Kind.UNKNOWN for x in items) else [arg.type],
             "IN",
-            self.position(node),
+            [self.position(node)],
         )
+        spots = node.expressions if len(node.expressions) == len(items) else [node] * len(items)
         ready = [
-            self.coercion.to(
-                x, item_type, "explicit" if x.type.kind is Kind.UNKNOWN else "implicit", self.position(node)
-            )
-            for x in items
+            self.coercion.to(x, item_type, "explicit" if x.type.kind is Kind.UNKNOWN else "implicit", self.position(n))
+            for x, n in zip(items, spots, strict=True)
         ]
         call = self.operate("=", [arg, ready[0]], node)
         if not isinstance(call, e.Call):
@@ -236,7 +237,9 @@ class PredicateBinder(BaseBinder):
         plan, _ = self.subquery(query, self.scope)
         if len(plan.columns) != len(left):
             few = "few" if len(plan.columns) < len(left) else "many"
-            raise errors.SqlSyntaxError(f"subquery has too {few} columns", position=self.position(node))
+            raise errors.SqlSyntaxError(
+                f"subquery has too {few} columns", position=self.position_before(query, "IN")
+            )
         args: list[e.Expr] = []
         casts: list[e.Expr] = []
         for i, (item, column) in enumerate(zip(left, plan.columns, strict=True)):
@@ -256,5 +259,7 @@ class PredicateBinder(BaseBinder):
     def scalar_subquery(self, node: Any) -> e.Expr:
         plan, _ = self.subquery(node, self.scope)
         if len(plan.columns) != 1:
-            raise errors.SqlSyntaxError("subquery must return only one column", position=self.position(node))
+            raise errors.SqlSyntaxError(
+                "subquery must return only one column", position=self.position_before(node, "(")
+            )
         return e.ScalarSubquery(plan.columns[0].type, plan)

@@ -109,8 +109,11 @@ def _bind_values(context: Context, node: Any, outer: Scope | None) -> tuple[Plan
     scope = Scope(outer)
     binder = ExprBinder(context, scope, "VALUES", subquery_binder(context))
     rows = [_row_nodes(row) for row in node.expressions]
-    if len({len(r) for r in rows}) > 1:
-        raise errors.SqlSyntaxError("VALUES lists must all be the same length", position=position(context, node))
+    for row in rows:
+        if len(row) != len(rows[0]):
+            raise errors.SqlSyntaxError(
+                "VALUES lists must all be the same length", position=position(context, row[0]) if row else None
+            )
     bound = [binder.all_of(r) for r in rows]
     columns: list[list[e.Expr]] = []
     for i in range(len(rows[0])):
@@ -146,7 +149,7 @@ def _bind_set(context: Context, node: Any, outer: Scope | None, *, settle: bool)
         if not settle and all(t.kind is Kind.UNKNOWN for t in pair):
             types.append(TEXT)
         else:
-            types.append(context.coercion.common_type(pair, kind.name, position(context, node.expression)))
+            types.append(context.coercion.common_type(pair, kind.name, [None, position(context, node.expression)]))
     left, right = cast_output(context, left, types), cast_output(context, right, types)
     columns = tuple(OutputColumn(c.name, t) for c, t in zip(left.columns, types, strict=True))
     plan: Plan = p.SetOp(columns, kind, not node.args.get("distinct"), left, right)

@@ -281,13 +281,15 @@ class Coercion:
 
     # -- types of several expressions --------------------------------------------------------------
 
-    def common_type(self, types: Sequence[SqlType], clause: str, position: int | None = None) -> SqlType:
-        """The type of UNION, CASE, VALUES, COALESCE ... (select_common_type); errors with 42804 when the
-        categories differ."""
+    def common_type(
+        self, types: Sequence[SqlType], clause: str, positions: Sequence[int | None] = ()
+    ) -> SqlType:
+        """The type of UNION, CASE, VALUES, COALESCE ... (select_common_type). Errors with 42804, at the first
+        expression whose category differs."""
         if len(set(types)) == 1 and types[0].kind is not K.UNKNOWN:
             return types[0]
         chosen: SqlType | None = None
-        for t in types:
+        for i, t in enumerate(types):
             if t.kind is K.UNKNOWN:
                 continue
             if chosen is None:
@@ -296,7 +298,7 @@ class Coercion:
                 if t.info.category != chosen.info.category:
                     raise errors.DatatypeMismatch(
                         f"{clause} types {SqlType(chosen.kind).name} and {SqlType(t.kind).name} cannot be matched",
-                        position=position,
+                        position=positions[min(i, len(positions) - 1)] if positions else None,
                     )
                 if not chosen.info.preferred and can_coerce(chosen, t) and not can_coerce(t, chosen):
                     chosen = t
@@ -306,8 +308,7 @@ class Coercion:
 
     def unify(self, parts: Sequence[e.Expr], clause: str, positions: Sequence[int | None] = ()) -> list[e.Expr]:
         """The expressions, all of their common type."""
-        where = next((q for q in positions if q is not None), None)
-        target = self.common_type([x.type for x in parts], clause, where)
+        target = self.common_type([x.type for x in parts], clause, positions)
         spots = list(positions) or [None] * len(parts)
         found = []
         for x, q in zip(parts, spots, strict=True):
