@@ -17,7 +17,9 @@ import hashlib
 import logging
 import pathlib
 import queue
+import sys
 import threading
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -95,9 +97,12 @@ class Compiler:
         digest = hashlib.sha256(f"{FORMAT}\n{source}".encode()).hexdigest()[:32]
         if digest not in self._functions:
             path = self._stored(digest, source)
-            namespace: dict[str, Any] = {"__name__": f"plan_{digest}", "__file__": str(path)}
-            exec(compile(source, str(path), "exec"), namespace)
-            self._functions[digest] = njit(nogil=True, cache=True)(namespace["kernel"])
+            module = types.ModuleType(f"plan_{digest}")
+            module.__file__ = str(path)
+            # numba's cache names a function's module and imports it when it loads the function in another process.
+            sys.modules[module.__name__] = module
+            exec(compile(source, str(path), "exec"), module.__dict__)
+            self._functions[digest] = njit(nogil=True, cache=True)(module.kernel)
         return self._functions[digest]
 
     def _stored(self, digest: str, source: str) -> pathlib.Path:
