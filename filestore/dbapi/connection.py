@@ -26,9 +26,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from filestore import errors
 from filestore.dbapi import directories, exceptions
 from filestore.dbapi.placeholders import Parameters, Template
+from filestore.dbapi.points import Point, Row, point_of
 from filestore.dbapi.values import type_of, vector
 from filestore.query import statements as s
 from filestore.query.parse import parse
+from filestore.query.plan import OutputColumn
 from filestore.query.statements import Statement
 from filestore.result import Result
 from filestore.session import Prepared, Session
@@ -66,8 +68,11 @@ class Connection:
         self._guard = threading.RLock()
         self._autocommit = autocommit
         self._closed = False
-        self._prepared: OrderedDict[tuple[str, tuple[SqlType | None, ...]], Prepared] = OrderedDict()
+        self._prepared: OrderedDict[tuple[str, tuple[SqlType | None, ...]], tuple[Prepared, Point | None]] = (
+            OrderedDict()
+        )
         self._streaming: Cursor | None = None
+        self.columns: tuple[OutputColumn, ...] | None = None
         self._zone: tuple[str, dt.tzinfo] = ("", dt.UTC)
 
     # --- PEP 249 --------------------------------------------------------------------------------------------------
@@ -216,13 +221,21 @@ class Connection:
                 steps.close()
             raise
 
-    def execute_one(self, of: Template, parameters: Parameters) -> Result:
-        """Runs one statement inside `work`; the caller consumes the result and calls `finish`."""
+    def execute_one(self, of: Template, parameters: Parameters) -> Result | list[Row]:
+        """Runs one statement inside `work`: its result, which the caller consumes, or its rows when a kernel answered.
+
+        The caller calls `finish` at the end. `columns` then tells the columns of either.
+        """
         values = of.values(parameters)
-        prepared = self.prepare(of.text, tuple([type_of(value) for value in values]))
+        prepared, point = self._prepare(of.text, tuple([type_of(value) for value in values]))
+        self.columns = prepared.columns
         if prepared.statement is None:
             return Result("")
         self.begin(prepared.statement)
+        if point is not None:
+            rows = point.answer(self._session, values)
+            if rows is not None:
+                return rows
         settings = self._session.settings
         vectors = [vector(t, (v,), settings) for t, v in zip(prepared.parameters, values, strict=True)]
         result = self.run(self._session.execute_prepared(prepared, vectors))
@@ -245,21 +258,31 @@ class Connection:
 
     def prepare(self, text: str, types: tuple[SqlType | None, ...]) -> Prepared:
         """The prepared form of a statement, from the connection's own cache when it is there."""
+        return self._prepare(text, types)[0]
+
+    def _prepare(self, text: str, types: tuple[SqlType | None, ...]) -> tuple[Prepared, Point | None]:
         key = (text, types)
-        prepared = self._prepared.get(key)
-        if prepared is not None:
-            self._prepared.move_to_end(key)
-            return prepared
-        with self._session.database.lock:
-            prepared = self._session.prepare(text, types)
+        found = self._prepared.get(key)
+        session = self._session
+        if found is not None:
+            old = found[0]
+            if old.bound is None or old.version == session.registry_version >= 0:
+                self._prepared.move_to_end(key)
+                return found
+        with session.database.lock:
+            if found is None or found[0].statement is None:
+                prepared = session.prepare(text, types)
+            else:
+                # Definitions have changed: bound again, from the tree that is there.
+                prepared = session.prepare_statement(found[0].statement, types)
         if len(prepared.parameters) > len(types):
             raise exceptions.InterfaceError(
                 f"the statement has {len(prepared.parameters)} parameters, {len(types)} values were given"
             )
-        self._prepared[key] = prepared
+        found = self._prepared[key] = prepared, point_of(prepared)
         if len(self._prepared) > PREPARED_MAX:
             self._prepared.popitem(last=False)
-        return prepared
+        return found
 
     def begin(self, statement: Statement) -> None:
         """Opens a transaction for a statement, unless there is one, or autocommit is on, or the statement opens or

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from filestore import errors
 from filestore.dbapi import exceptions, many
 from filestore.dbapi.placeholders import Parameters, Template, template
-from filestore.dbapi.values import python_values
+from filestore.dbapi.points import Row
+from filestore.dbapi.values import python_values, vector
 from filestore.query.plan import OutputColumn
 from filestore.result import Result
 from filestore.storage.vector import Batch
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
     from filestore.dbapi.connection import Connection
 
 T = TypeVar("T")
-Row = tuple[Any, ...]
 
-# Rows of parameters that executemany takes at once: many enough to make the cost of a call vanish, few enough for the cache.
+# Rows of parameters that executemany takes at once: the cost of a call vanishes, the values stay in the cache.
 MANY_ROWS: Final = 8192
 
 
@@ -55,6 +55,7 @@ class Cursor:
         self._error: BaseException | None = None
         self._result: Result | None = None
         self._rows: Iterator[Row] = iter(())
+        self._decoded: list[Row] = []
         self._batch: Batch | None = None
         self._taken = 0
         self._seen = 0
@@ -68,7 +69,11 @@ class Cursor:
         with self._work(of):
             self.connection.settle()
             self._reset()
-            self._show(self.connection.execute_one(of, parameters))
+            outcome = self.connection.execute_one(of, parameters)
+            if isinstance(outcome, Result):
+                self._show(outcome)
+            else:
+                self._show_rows(outcome)
         return self
 
     def executemany(self, sql: str, rows: Iterable[Parameters]) -> Cursor:
@@ -111,6 +116,13 @@ class Cursor:
             self._complete()
         else:
             self.connection.stream(self)
+
+    def _show_rows(self, rows: list[Row]) -> None:
+        """Shows what a kernel answered: decoded already."""
+        self._columns = self.connection.columns
+        self._decoded, self._rows = rows, iter(rows)
+        self.rowcount = len(rows)
+        self.statusmessage = f"SELECT {len(rows)}"
 
     def _complete(self) -> None:
         """All rows are there: the counts are known, and in autocommit the transaction ends."""
@@ -199,7 +211,7 @@ class Cursor:
         """Decodes the next batch into `_rows`; whether there was one."""
         batch = self._next_batch()
         if batch is None:
-            self._rows, self._batch = iter(()), None
+            self._rows, self._batch, self._decoded = iter(()), None, []
             return False
         with self._work():
             zone = self.connection.zone()
@@ -229,6 +241,11 @@ class Cursor:
         if self._batch is not None and self._taken < self._batch.length:
             batch, self._batch, self._rows = self._batch.slice(self._taken, self._batch.length), None, iter(())
             yield batch
+        elif self._taken < len(self._decoded):
+            left, self._rows, self._decoded = self._decoded[self._taken :], iter(()), []
+            types = [column.type for column in self._columns or ()]
+            columns = [vector(t, values) for t, values in zip(types, zip(*left, strict=True), strict=True)]
+            yield Batch(columns, len(left))
         self._batch = None
         while (following := self._next_batch()) is not None:
             yield following
