@@ -11,7 +11,7 @@ from filestore.query.render_kernels import BLANK, put_hex
 
 
 @njit(nogil=True, cache=True)
-def view_lengths(views: Any, valid: Any, offsets: Any) -> int:
+def view_lengths(views: Any, valid: Any, offsets: Any) -> Any:
     """offsets int64[n + 1] of the strings laid end to end; returns the total."""
     nulls = len(valid) > 0
     at: Any = 0

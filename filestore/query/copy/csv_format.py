@@ -12,7 +12,7 @@ import numpy as np
 from filestore.query import render
 from filestore.query.copy import kernels
 from filestore.query.copy.options import CopyOptions
-from filestore.query.copy.stream import CopyWriter, LineReader, bytes_array, flags
+from filestore.query.copy.stream import CopyWriter, LineReader, bytes_array, flags, marks
 from filestore.query.datetime_text import TextSettings
 from filestore.storage.vector import Array, Batch, string_vector
 from filestore.types import TEXT, SqlType
@@ -32,6 +32,7 @@ class CsvReader(LineReader):
             options.quote[0],
             options.escape[0],
             bytes_array(options.null),
+            self._special(),
             flags(options.flags(options.force_null, self.names)),
             flags(options.flags(options.force_not_null, self.names)),
             starts,
@@ -43,6 +44,10 @@ class CsvReader(LineReader):
         )
         return lines
 
+    def _special(self) -> Array:
+        quote, ends = self.options.quote, b"\n\r"
+        return marks(self.options.delimiter + quote + ends, quote + self.options.escape + ends)
+
     def _header_fields(self, line: bytes) -> list[bytes | None]:
         """One record by the kernel, which then stands for as many columns as the line has."""
         data = bytes_array(line)
@@ -53,9 +58,9 @@ class CsvReader(LineReader):
             valid, one, state = np.zeros((columns, 1), np.bool_), np.zeros(1, np.int64), np.zeros(8, np.int64)
             work = data.copy()
             characters = (self.options.delimiter[0], self.options.quote[0], self.options.escape[0])
-            null = bytes_array(self.options.null)
+            words = (bytes_array(self.options.null), self._special())
             kernels.split_csv(
-                work, len(work), True, *characters, null, none, none, starts, ends, valid, one, one.copy(), state
+                work, len(work), True, *characters, *words, none, none, starts, ends, valid, one, one.copy(), state
             )
             if state[kernels.STATUS] == kernels.OK:
                 cut = zip(starts[:, 0], ends[:, 0], valid[:, 0], strict=True)

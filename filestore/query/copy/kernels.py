@@ -32,7 +32,7 @@ UNKNOWN, NEWLINE, CR_NEWLINE, CR = range(4)
 BACKSLASH, LF, CRET, DOT = 92, 10, 13, 46
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def matches(data: Any, at: int, end: int, word: Any) -> bool:
     if end - at < len(word):
         return False
@@ -42,7 +42,7 @@ def matches(data: Any, at: int, end: int, word: Any) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def line_end(data: Any, at: int, end: int, final: bool, state: Any) -> int:
     """Length of the line end at data[at] (a LF or CR): 1 or 2; 0 when more input is needed; -1 for a stray one."""
     known = state[LINE_END]
@@ -128,7 +128,7 @@ def unescape(data: Any, at: int, end: int, write: int, state: Any) -> int:
     return at
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def put_field(starts: Any, ends: Any, valid: Any, column: int, row: int, start: int, end: int, live: bool) -> None:
     """Notes a field; one beyond the last column is only counted."""
     if column < starts.shape[0]:
@@ -137,7 +137,7 @@ def put_field(starts: Any, ends: Any, valid: Any, column: int, row: int, start: 
         valid[column, row] = live
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def record_done(column: int, columns: int, at: int, state: Any) -> bool:
     """Whether the record that ends at `at` has the right number of fields; notes the error otherwise."""
     if column + 1 == columns:
@@ -155,82 +155,56 @@ def split_text(
     final: bool,
     delimiter: Any,
     null: Any,
+    special: Any,
     starts: Any,
     ends: Any,
     valid: Any,
     rows_at: Any,
     state: Any,
 ) -> None:
-    """COPY's text format. starts, ends int64[columns, capacity], valid bool of that shape, rows_at int64[capacity]."""
+    """COPY's text format. starts, ends int64[columns, capacity], valid bool of that shape, rows_at int64[capacity].
+
+    special uint8[256] marks the bytes that end a run of plain ones: delimiter, backslash, line ends.
+    """
     columns, capacity = starts.shape
+    null_size = len(null)
     at = 0
     row = 0
     state[STATUS] = OK
     while at < end and row < capacity:
         record = at
         column = 0
-        start = at
-        write = -1  # where the next byte of an unescaped field goes; -1 while nothing was moved
-        is_null = False
-        fresh = True  # at the first byte of a field
         finished = False
-        while True:
-            if at >= end:
-                if not final:
+        more = False
+        while not finished and not more and state[STATUS] == OK:  # fields
+            start = at
+            write = -1  # where the next byte goes; -1 while nothing was moved
+            is_null = False
+            if null_size and at < end and data[at] == null[0] and matches(data, at, end, null):
+                behind = at + null_size
+                if behind < end:
+                    following = data[behind]
+                    is_null = following == delimiter or following == LF or following == CRET
+                else:
+                    is_null = final
+                    more = not final
+                if is_null:
+                    at = behind
+            while not more:
+                if write < 0:
+                    while at < end and special[data[at]] == 0:
+                        at += 1
+                else:
+                    while at < end and special[data[at]] == 0:
+                        data[write] = data[at]
+                        write += 1
+                        at += 1
+                if at >= end or data[at] != BACKSLASH:
                     break
-                if fresh:
-                    is_null = len(null) == 0
-                put_field(starts, ends, valid, column, row, start, at if write < 0 else write, not is_null)
-                finished = record_done(column, columns, at, state)
-                break
-            c = data[at]
-            if fresh:
-                fresh = False
-                is_null = False
-                if matches(data, at, end, null):
-                    behind = at + len(null)
-                    if behind == end:
-                        if not final:
-                            at = end
-                            break
-                        is_null = True
-                    else:
-                        following = data[behind]
-                        is_null = following == delimiter or following == LF or following == CRET
-                    if is_null and len(null) > 0:
-                        at = behind
-                        continue
-            if c == delimiter:
-                put_field(starts, ends, valid, column, row, start, at if write < 0 else write, not is_null)
-                column += 1
-                at += 1
-                start = at
-                write = -1
-                fresh = True
-                continue
-            if c == LF or c == CRET:
-                size = line_end(data, at, end, final, state)
-                if size == 0:
-                    at = end
-                    break
-                if size < 0:
-                    state[STATUS] = LITERAL_NEWLINE if c == LF else LITERAL_CR
-                    state[RECORD_END] = at
-                    break
-                put_field(starts, ends, valid, column, row, start, at if write < 0 else write, not is_null)
-                finished = record_done(column, columns, at, state)
-                at += size
-                break
-            if c == BACKSLASH:
-                if at + 1 >= end:
-                    if not final:
-                        at = end
-                        break
-                    # A backslash at the very end stands for itself.
-                elif data[at + 1] == DOT:
-                    if at + 2 >= end and not final:
-                        at = end
-                        break
+                # A backslash at the very end stands for itself; an octal escape may go on behind the input.
+                if end - at < 5 and not final:
+                    more = True
+                elif at + 1 < end and data[at + 1] == DOT:
                     clean = at == record and (at + 2 >= end or data[at + 2] == LF or data[at + 2] == CRET)
                     state[STATUS] = END_OF_DATA if clean else CORRUPT_END
                     state[RECORD_END] = at
@@ -238,18 +212,40 @@ def split_text(
                 else:
                     if write < 0:
                         write = at
-                    # An octal or hex escape may go on behind the end of the input.
-                    if not final and end - at < 5:
-                        at = end
-                        break
-                    at = unescape(data, at + 1, end, write, state)
+                    if at + 1 < end:
+                        at = unescape(data, at + 1, end, write, state)
+                    else:
+                        at += 1
                     write += 1
-                    continue
-            if write >= 0:
-                data[write] = c
-                write += 1
-            at += 1
-        if not finished:
+            if more or state[STATUS] != OK:
+                break
+            stop = at if write < 0 else write
+            if null_size == 0:
+                is_null = stop == start
+            size = 0
+            if at < end and data[at] == delimiter:
+                size = 1
+            elif at < end:
+                size = line_end(data, at, end, final, state)
+                more = size == 0
+                finished = size > 0
+                if size < 0:
+                    state[STATUS] = LITERAL_NEWLINE if data[at] == LF else LITERAL_CR
+                    state[RECORD_END] = at
+            else:
+                more = not final
+                finished = final
+            if column < columns:
+                starts[column, row] = start
+                ends[column, row] = stop
+                valid[column, row] = not is_null
+            column += 1
+            if finished and column != columns:
+                state[STATUS] = EXTRA if column > columns else MISSING
+                state[COLUMN] = column
+                state[RECORD_END] = at
+            at += size
+        if not finished or state[STATUS] != OK:
             state[ROWS] = row
             state[CONSUMED] = record
             state[LINES] = row
@@ -270,6 +266,7 @@ def split_csv(
     quote: Any,
     escape: Any,
     null: Any,
+    special: Any,
     force_null: Any,
     force_not_null: Any,
     starts: Any,
@@ -281,7 +278,8 @@ def split_csv(
 ) -> None:
     """COPY's CSV format; as split_text, with force_null and force_not_null bool[columns].
 
-    lines int64[capacity]: physical lines up to the end of each record.
+    special uint8[256]: bit 1 marks bytes that end a plain run outside quotes, bit 2 inside. lines int64[capacity]:
+    physical lines up to the end of each record.
     """
     columns, capacity = starts.shape
     at = 0
@@ -328,6 +326,10 @@ def split_csv(
                         data[write] = c
                         write += 1
                         at += 1
+                        while at < end and special[data[at]] & 2 == 0:
+                            data[write] = data[at]
+                            write += 1
+                            at += 1
                     continue
                 if c == delimiter:
                     boundary = True
@@ -358,7 +360,11 @@ def split_csv(
                     if write >= 0:
                         data[write] = c
                         write += 1
+                        at += 1
+                        continue
                     at += 1
+                    while at < end and special[data[at]] & 1 == 0:
+                        at += 1
                     continue
             stop_at = at if write < 0 else write
             is_null = stop_at - start == len(null) and matches(data, start, stop_at, null)

@@ -357,6 +357,14 @@ def bytes_array(value: bytes) -> Array:
     return np.frombuffer(value, np.uint8).copy()
 
 
+def marks(*sets: bytes) -> Array:
+    """uint8[256] whose bit k is set for the bytes of the k-th set."""
+    table = np.zeros(256, np.uint8)
+    for bit, members in enumerate(sets):
+        table[list(members)] |= np.uint8(1 << bit)
+    return table
+
+
 def flags(values: Sequence[Any]) -> Array:
     """bool[] of truth values, for kernels."""
     return np.array([bool(v) for v in values], np.bool_)

@@ -12,7 +12,7 @@ import numpy as np
 from filestore.query import render
 from filestore.query.copy import kernels
 from filestore.query.copy.options import CopyOptions
-from filestore.query.copy.stream import CopyWriter, LineReader, bytes_array, flags
+from filestore.query.copy.stream import CopyWriter, LineReader, bytes_array, flags, marks
 from filestore.query.datetime_text import TextSettings
 from filestore.storage.vector import Array, Batch
 from filestore.types import STRING_KINDS, Kind, SqlType
@@ -25,9 +25,9 @@ class TextReader(LineReader):
 
     def _split(self, data: Array, final: bool, starts: Array, ends: Array, valid: Array, rows_at: Array) -> Array:
         options = self.options
-        null = bytes_array(options.null)
+        null, special = bytes_array(options.null), marks(options.delimiter + b"\\\n\r")
         kernels.split_text(
-            data, len(data), final, options.delimiter[0], null, starts, ends, valid, rows_at, self._state
+            data, len(data), final, options.delimiter[0], null, special, starts, ends, valid, rows_at, self._state
         )
         return np.arange(1, int(self._state[kernels.ROWS]) + 1)
 

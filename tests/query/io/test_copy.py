@@ -160,7 +160,7 @@ WORD = st.none() | st.text(alphabet="ab\\N.\t\n\r,\"'|é ", max_size=8)
 CHOICES = st.sampled_from(
     [
         {},
-        {"delimiter": "|", "null": "a"},
+        {"delimiter": "|", "null": "NULL"},
         {"format": "csv"},
         {"format": "csv", "null": "\\N", "delimiter": "|"},
         {"format": "csv", "quote": "'", "escape": "\\", "null": "NULL"},
