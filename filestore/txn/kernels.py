@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from filestore.storage.directory import END, ENDED, INFINITY, SLOT_BITS, SLOT_MASK
@@ -114,3 +115,42 @@ def ends_of(directory: Any, addresses: Any, begins: Any, ends: Any) -> None:
     for i in range(len(addresses)):
         begins[i] = begin_at(directory, addresses[i])
         ends[i] = end_at(directory, addresses[i])
+
+
+@njit(nogil=True, cache=True)
+def same_bytes(offsets_a: Any, data_a: Any, a: int, offsets_b: Any, data_b: Any, b: int) -> Any:
+    """Whether two byte keys are equal."""
+    size = offsets_a[a + 1] - offsets_a[a]
+    if size != offsets_b[b + 1] - offsets_b[b]:
+        return False
+    i = 0
+    while i < size and data_a[offsets_a[a] + i] == data_b[offsets_b[b] + i]:
+        i += 1
+    return i == size
+
+
+@njit(nogil=True, cache=True)
+def equal_bytes(offsets_a: Any, data_a: Any, offsets_b: Any, data_b: Any, out: Any) -> None:
+    """out[i]: whether the byte keys at position i are equal."""
+    for i in range(len(out)):
+        out[i] = same_bytes(offsets_a, data_a, i, offsets_b, data_b, i)
+
+
+@njit(nogil=True, cache=True)
+def first_repeated_bytes(offsets: Any, data: Any, table: Any) -> Any:
+    """The least position whose byte key stands at an earlier one too, -1 for none.
+
+    table: int64[power of two], all -1, at least twice as long as there are keys.
+    """
+    bits = np.uint64(len(table) - 1)
+    for i in range(len(offsets) - 1):
+        h = np.uint64(14695981039346656037)  # FNV-1a
+        for at in range(offsets[i], offsets[i + 1]):
+            h = (h ^ np.uint64(data[at])) * np.uint64(1099511628211)
+        place = (h ^ (h >> np.uint64(31))) & bits
+        while table[place] >= 0:
+            if same_bytes(offsets, data, table[place], offsets, data, i):
+                return i
+            place = (place + np.uint64(1)) & bits
+        table[place] = i
+    return -1

@@ -23,6 +23,7 @@ from filestore.storage.arena import Arena
 from filestore.storage.schema import KeyDef, TableDef
 from filestore.storage.segment import Arenas
 from filestore.storage.vector import EMPTY_HEAP, Array, Vector
+from filestore.txn import kernels
 from filestore.types import SqlType
 
 INDEX_BYTES: Final = 16 << 30  # address space, not memory
@@ -112,6 +113,18 @@ def concat_keys(parts: Sequence[Keys]) -> Keys:
     return out, np.concatenate([data[int(offsets[0]) : int(offsets[-1])] for offsets, data in chunks])
 
 
+def equal_keys(a: Keys, b: Keys) -> Array:
+    """bool[n]: which of two equally many keys of one form are equal."""
+    if isinstance(a, tuple):
+        assert isinstance(b, tuple), "one codec has one form"
+        out = np.empty(len(a[0]) - 1, np.bool_)
+        kernels.equal_bytes(*a, *b, out)
+        return out
+    assert not isinstance(b, tuple), "one codec has one form"
+    same: Array = np.equal(a, b)
+    return same if same.ndim == 1 else same.all(axis=1)
+
+
 def key_bytes(keys: Keys, row: int) -> Any:
     """One key as a hashable value."""
     if isinstance(keys, tuple):
@@ -126,13 +139,8 @@ def first_duplicate(keys: Keys) -> int:
     if n < 2:
         return -1
     if isinstance(keys, tuple):
-        seen: set[bytes] = set()
-        for row in range(n):
-            value = key_bytes(keys, row)
-            if value in seen:
-                return row
-            seen.add(value)
-        return -1
+        table = np.full(1 << (2 * n - 1).bit_length(), -1, np.int64)
+        return int(kernels.first_repeated_bytes(*keys, table))
     if keys.ndim == 1:
         if bool((keys[1:] > keys[:-1]).all()):
             return -1

@@ -30,7 +30,7 @@ from filestore.storage.table import Table
 from filestore.storage.vector import Array, Vector
 from filestore.storage.wait import Wait
 from filestore.txn import kernels
-from filestore.txn.keys import StoredKey, first_duplicate, key_bytes, take_keys
+from filestore.txn.keys import StoredKey, equal_keys, first_duplicate, take_keys
 from filestore.txn.transaction import READ_COMMITTED, Transaction
 
 _RETRY_HINT: Final = "Run the transaction again."
@@ -171,9 +171,12 @@ def delete_rows(txn: Transaction, table: Table, claimed: Array) -> Generator[Wai
 # --- keys
 
 
-def encode_keys(key: StoredKey, columns: Sequence[Vector]) -> tuple[Keys, Array | None]:
-    """(keys, rows): the keys of the rows that have no null in them; rows is None when that is all of them."""
-    parts = [columns[i] for i in key.ordinals]
+def encode_keys(key: StoredKey, columns: Sequence[Vector], whole: bool = True) -> tuple[Keys, Array | None]:
+    """(keys, rows): the keys of the rows that have no null in them; rows is None when that is all of them.
+
+    columns: the table's, or with `whole` false only the key's, in its order.
+    """
+    parts = [columns[i] for i in key.ordinals] if whole else list(columns)
     valid: Array | None = None
     for part in parts:
         if part.valid is not None:
@@ -188,11 +191,7 @@ def _changed_keys(table: Table, key: StoredKey, old: Array, columns: Sequence[Ve
     """Rows whose key really differs from that of the version they replace."""
     before = key.encode(table.gather(old, key.ordinals))
     after = key.encode([columns[i] for i in key.ordinals])
-    if isinstance(before, tuple):
-        return np.array([i for i in range(len(old)) if key_bytes(before, i) != key_bytes(after, i)], np.int64)
-    assert not isinstance(after, tuple), "one codec has one form"
-    differs = before != after
-    return np.flatnonzero(differs if differs.ndim == 1 else differs.any(axis=1))
+    return np.flatnonzero(~equal_keys(before, after))
 
 
 def first_blocker(
@@ -217,28 +216,43 @@ def first_blocker(
         begins, ends = _ends(table.directory, heads)
         # What is ended for good, or by this transaction, or never was, is in nobody's way.
         alive = np.flatnonzero((begins != ABORTED) & ((ends == INFINITY) | ((ends < 0) & (ends != txn.mark))))
-        for i in alive.tolist():
-            begin, end, position = int(begins[i]), int(ends[i]), int(positions[i])
-            foreign = begin if begin < 0 and begin != txn.mark else end if end < 0 else 0
-            if not _has_key(table, key, int(heads[i]), keys, position, foreign):
-                continue
-            if foreign == 0:
-                raise KeyConflict(key.definition, position if rows is None else int(rows[position]))
-            blocker = foreign
+        begins, ends, heads, positions = begins[alive], ends[alive], heads[alive], positions[alive]
+        waiting = ((begins < 0) & (begins != txn.mark)) | (ends < 0)
+        taken = _same_keys(table, key, heads[~waiting], keys, positions[~waiting])
+        if taken.any():
+            position = int(positions[~waiting][taken].min())
+            raise KeyConflict(key.definition, position if rows is None else int(rows[position]))
+        for i in np.flatnonzero(waiting).tolist():
+            foreign = int(ends[i]) if begins[i] >= 0 or begins[i] == txn.mark else int(begins[i])
+            if _may_have_key(table, key, int(heads[i]), keys, int(positions[i]), foreign):
+                blocker = foreign
     return blocker
 
 
-def _has_key(table: Table, key: StoredKey, address: int, keys: Keys, row: int, foreign: int) -> bool:
-    """Whether a version, or with `foreign` any version of the row that may yet be the newest committed one,
-    has the key.
+def _same_keys(table: Table, key: StoredKey, addresses: Array, keys: Keys, positions: Array) -> Array:
+    """bool[n]: whether each version has the key at its position; entries may be stale."""
+    if len(addresses) == 0:
+        return np.zeros(0, np.bool_)
+    there, rows = encode_keys(key, table.gather(addresses, key.ordinals), whole=False)
+    wanted = take_keys(keys, positions if rows is None else positions[rows])
+    same = equal_keys(there, wanted)
+    if rows is None:
+        return same
+    found = np.zeros(len(addresses), np.bool_)
+    found[rows] = same
+    return found
+
+
+def _may_have_key(table: Table, key: StoredKey, address: int, keys: Keys, row: int, foreign: int) -> bool:
+    """Whether any version of the row that may yet be the newest committed one, whatever becomes of the
+    transaction `foreign`, has the key.
     """
-    wanted = key_bytes(keys, row)
+    position = np.array([row], np.int64)
     while address >= 0:
         here = np.array([address], np.int64)
-        columns = table.gather(here, key.ordinals)
-        if all(c.valid is None or bool(c.valid[0]) for c in columns) and key_bytes(key.encode(columns), 0) == wanted:
+        if _same_keys(table, key, here, keys, position)[0]:
             return True
-        if foreign == 0 or int(_ends(table.directory, here)[0][0]) != foreign:
+        if int(_ends(table.directory, here)[0][0]) != foreign:
             return False
         address = int(previous_at(table.directory, address))
     return False
