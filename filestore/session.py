@@ -27,7 +27,7 @@ from filestore.query import plan as p
 from filestore.query.bind import bind
 from filestore.query.context import Cancel, ExecutionContext
 from filestore.query.executor import execute
-from filestore.query.explain import Measured, explain_lines, rows_read
+from filestore.query.explain import explain_lines, rows_read
 from filestore.query.lexer import normalise
 from filestore.query.literals import parse_literal
 from filestore.query.optimize import optimize
@@ -380,7 +380,7 @@ class Session:
         bound = self.plan(statement)
         planning_ms = (time.perf_counter() - started) * 1000
         yield from self._lock_tables(bound)
-        measured: Measured | None = {} if options.get("analyze") else None
+        measured: dict[int, tuple[int, float]] | None = {} if options.get("analyze") else None
         execution_ms = None
         if measured is not None:
             started = time.perf_counter()
@@ -390,7 +390,7 @@ class Session:
         columns, batch = text_result(("QUERY PLAN",), [(line,) for line in lines])
         return Result("EXPLAIN", columns, iter((batch,)))
 
-    def _run_measured(self, bound: p.Bound, measured: Measured) -> Steps[None]:
+    def _run_measured(self, bound: p.Bound, measured: dict[int, tuple[int, float]]) -> Steps[None]:
         """Runs a statement for EXPLAIN ANALYZE, dropping its rows."""
         if bound.kind != "select":
             yield from self.run(bound)
@@ -421,6 +421,7 @@ class Session:
             statement_us=self.settings.statement_us,
             transaction_us=self.settings.transaction_us,
             compile=self.database.options.compile,
+            lock=self.engine.lock,
         )
 
     # --- locks -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -84,6 +85,8 @@ class ExecutionContext:
     session_function: values of functions that ask the session or the registry (version, current_user, format_type
     ...), by name and canonical arguments. compile: when hot pipelines are fused: "always" (and waited for),
     "background", "never". statement_us and transaction_us are microseconds since 1970, UTC.
+    lock: the engine lock, held while an index is read. measured: for EXPLAIN ANALYZE, (rows, milliseconds) of every plan
+    node by its id().
     """
 
     snapshot: Any = None
@@ -100,6 +103,8 @@ class ExecutionContext:
     work_mem: int = WORK_MEM_BYTES
     compile: str = "background"
     ctes: Mapping[str, Rows] = field(default_factory=dict)
+    lock: Any = field(default_factory=nullcontext)
+    measured: dict[int, tuple[int, float]] | None = None
     outer: Mapping[int, Vector] = field(default_factory=dict)
 
     def with_outer(self, values: Mapping[int, Vector]) -> ExecutionContext:

@@ -42,6 +42,11 @@ def execute(plan: p.Plan, ctx: ExecutionContext) -> Iterator[Batch]:
 
 def stream(plan: p.Plan, ctx: ExecutionContext) -> Stream:
     """The plan's rows as a stream; breakers run when the stream's items are first asked for."""
+    found = _stream(plan, ctx)
+    return found if ctx.measured is None else found.measured(id(plan), ctx.measured)
+
+
+def _stream(plan: p.Plan, ctx: ExecutionContext) -> Stream:
     match plan:
         # FROM table WHERE predicate
         case p.Scan():

@@ -5,7 +5,8 @@ snapshot sees: its address is found through the version chain and its own key co
 decides order: an entry is kept only where the visible version's key stands at the entry's own place, which a chunk
 knows because it knows the pairs it begins behind and ends with.
 
-Thread rule: the index is read on the thread that asks for rows (the rows estimate keeps these streams off the pool).
+Thread rule: the index is read on the thread that asks for rows (the rows estimate keeps these streams off the pool),
+a lookup or a chunk at a time under the engine lock, because writers change its pages in place.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ def index_lookup(node: IndexLookup, predicate: e.Expr | None, ctx: ExecutionCont
         columns = _sought(node, ctx)
         if columns is None:
             return
-        offsets, records = ctx.index(node.table, node.key).find(columns)
-        if len(records) == 0:
-            return
-        addresses = table.resolve(records, ctx.snapshot)
+        with ctx.lock:
+            offsets, records = ctx.index(node.table, node.key).find(columns)
+            if len(records) == 0:
+                return
+            addresses = table.resolve(records, ctx.snapshot)
         asked = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         seen = addresses >= 0
         addresses, asked = addresses[seen], asked[seen]
@@ -101,7 +103,8 @@ def _range_batches(node: IndexRange, predicate: e.Expr | None, ctx: ExecutionCon
     size = _FIRST_CHUNK
     while True:
         ctx.cancel.check()
-        records = cursor.fetch(size)
+        with ctx.lock:
+            records = cursor.fetch(size)
         if len(records) == 0:
             return
         last = len(records) < size

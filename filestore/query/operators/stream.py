@@ -8,6 +8,8 @@ items' order, so results without ORDER BY are stable.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +20,9 @@ from filestore.storage.vector import Batch
 R = TypeVar("R")
 
 MORSEL_ROWS = 65_536
+
+_MEASURING = threading.Lock()
+_END = object()
 
 
 @dataclass(slots=True)
@@ -69,6 +74,24 @@ class Stream:
 
         return Stream(self.items, run, self.rows, self.bulky or bulky)
 
+    def measured(self, node: int, into: dict[int, tuple[int, float]]) -> Stream:
+        """The stream with its rows and the time of making them (inputs included, summed over workers) added up in `into`."""
+        work = self.work
+
+        def run(item: Any) -> Iterator[Batch]:
+            started = time.perf_counter()
+            for batch in work(item):
+                with _MEASURING:
+                    rows, milliseconds = into.get(node, (0, 0.0))
+                    into[node] = rows + batch.length, milliseconds + (time.perf_counter() - started) * 1000
+                yield batch
+                started = time.perf_counter()
+            with _MEASURING:
+                rows, milliseconds = into.get(node, (0, 0.0))
+                into[node] = rows, milliseconds + (time.perf_counter() - started) * 1000
+
+        return Stream(_timed(self.items, node, into), run, self.rows, self.bulky)
+
     def fold(self, ctx: ExecutionContext, function: Callable[[Iterator[Batch]], R]) -> Iterator[R]:
         """`function` over the batches of each item, in a worker; results in the items' order."""
         work, check = self.work, ctx.cancel.check
@@ -91,6 +114,20 @@ class Stream:
                 ctx.cancel.check()
                 if batch.length:
                     yield batch
+
+
+def _timed(items: Iterable[Any], node: int, into: dict[int, tuple[int, float]]) -> Iterator[Any]:
+    """The items, with the time of making them (a breaker's whole work) added to the node's."""
+    iterator = iter(items)
+    while True:
+        started = time.perf_counter()
+        item = next(iterator, _END)
+        with _MEASURING:
+            rows, milliseconds = into.get(node, (0, 0.0))
+            into[node] = rows, milliseconds + (time.perf_counter() - started) * 1000
+        if item is _END:
+            return
+        yield item
 
 
 def _itself(batch: Batch) -> tuple[Batch]:
