@@ -121,8 +121,8 @@ def equal_keys(a: Keys, b: Keys) -> Array:
         kernels.equal_bytes(*a, *b, out)
         return out
     assert not isinstance(b, tuple), "one codec has one form"
-    same: Array = np.equal(a, b)
-    return same if same.ndim == 1 else same.all(axis=1)
+    same: Array = a == b
+    return same if same.ndim == 1 else np.asarray(same.all(axis=1))
 
 
 def key_bytes(keys: Keys, row: int) -> Any:
