@@ -19,6 +19,7 @@ import numpy as np
 
 from filestore import errors
 from filestore.query import aggregate_kernels as kernels
+from filestore.query.kernels import frozen
 from filestore.query.keys import group, sort_words
 from filestore.query.scalar import decimals
 from filestore.query.scalar.moments import make_interval, scale_interval
@@ -55,7 +56,7 @@ class Accumulator(Protocol):
 
 
 def _mask(vector: Vector) -> Array:
-    return NO_VALID if vector.valid is None else vector.valid
+    return NO_VALID if vector.valid is None else frozen(vector.valid)
 
 
 def counts(valid: Array, codes: Array, groups: int) -> Array:
@@ -120,12 +121,12 @@ def sum_exactly(values: Array, valid: Array, scale: int, codes: Array, groups: i
         if groups == 1:
             total[0] = values.sum() if len(valid) == 0 else values[valid].sum()
         else:
-            kernels.sum_int64(codes, values, valid, total)
+            kernels.sum_int64(codes, frozen(values), valid, total)
         return ExactSum(*_limbs(total), scale, count)
     if len(valid):
         values = np.where(valid, values, 0)
     out_high, out_low = np.zeros(groups, np.int64), np.zeros(groups, np.uint64)
-    kernels.sum_limbs(codes, values >> 63, values.view(np.uint64), out_high, out_low)
+    kernels.sum_limbs(codes, frozen(values >> 63), frozen(values.view(np.uint64)), out_high, out_low)
     return ExactSum(out_high, out_low, scale, count)
 
 
@@ -155,12 +156,12 @@ def start_sum(vector: Vector, codes: Array, groups: int) -> ExactSum:
 def merge_sums(states: Sequence[ExactSum], codes: Array, groups: int) -> ExactSum:
     """Sums of sums."""
     count = np.zeros(groups, np.int64)
-    kernels.sum_int64(codes, np.concatenate([s.count for s in states]), NO_VALID, count)
+    kernels.sum_int64(codes, frozen(np.concatenate([s.count for s in states])), NO_VALID, count)
     used = [s for s in states if s.count.any()]
     if all(s.objects is None for s in used) and len({s.scale for s in used}) <= 1:
         scale = used[0].scale if used else 0
         high, low = np.zeros(groups, np.int64), np.zeros(groups, np.uint64)
-        parts = np.concatenate([s.high for s in states]), np.concatenate([s.low for s in states])
+        parts = frozen(np.concatenate([s.high for s in states])), frozen(np.concatenate([s.low for s in states]))
         kernels.sum_limbs(codes, *parts, high, low)
         return ExactSum(high, low, scale, count)
     flags = np.concatenate([s.count > 0 for s in states])
@@ -272,13 +273,13 @@ class FloatSum:
 
     def start(self, args: Sequence[Vector], codes: Array, groups: int) -> tuple[Array, Array]:
         out = np.zeros(groups, np.float64)
-        kernels.sum_floats(codes, args[0].data.astype(np.float64, copy=False), _mask(args[0]), out)
+        kernels.sum_floats(codes, frozen(args[0].data.astype(np.float64, copy=False)), _mask(args[0]), out)
         return out, counts(_mask(args[0]), codes, groups)
 
     def merge(self, states: Sequence[tuple[Array, Array]], codes: Array, groups: int) -> tuple[Array, Array]:
         total, count = np.zeros(groups, np.float64), np.zeros(groups, np.int64)
-        kernels.sum_floats(codes, np.concatenate([s[0] for s in states]), NO_VALID, total)
-        kernels.sum_int64(codes, np.concatenate([s[1] for s in states]), NO_VALID, count)
+        kernels.sum_floats(codes, frozen(np.concatenate([s[0] for s in states])), NO_VALID, total)
+        kernels.sum_int64(codes, frozen(np.concatenate([s[1] for s in states])), NO_VALID, count)
         return total, count
 
     def finish(self, state: tuple[Array, Array]) -> Vector:
@@ -295,7 +296,7 @@ class FloatSpread:
 
     def start(self, args: Sequence[Vector], codes: Array, groups: int) -> tuple[Array, Array, Array]:
         count, total, squares = (np.zeros(groups, np.float64) for _ in range(3))
-        values = args[0].data.astype(np.float64, copy=False)
+        values = frozen(args[0].data.astype(np.float64, copy=False))
         kernels.spread_floats(codes, values, _mask(args[0]), count, total, squares)
         return count, total, squares
 
@@ -303,7 +304,7 @@ class FloatSpread:
         self, states: Sequence[tuple[Array, Array, Array]], codes: Array, groups: int
     ) -> tuple[Array, Array, Array]:
         count, total, squares = (np.zeros(groups, np.float64) for _ in range(3))
-        counts_, totals, spreads = (np.concatenate([s[k] for s in states]) for k in range(3))
+        counts_, totals, spreads = (frozen(np.concatenate([s[k] for s in states])) for k in range(3))
         kernels.merge_spreads(codes, counts_, totals, spreads, count, total, squares)
         return count, total, squares
 
@@ -332,7 +333,7 @@ class IntervalSum:
         out = []
         for field in interval_fields(args[0]):
             total = np.zeros(groups, np.int64)
-            kernels.sum_int64(codes, field, _mask(args[0]), total)
+            kernels.sum_int64(codes, frozen(field), _mask(args[0]), total)
             out.append(total)
         return [*out, counts(_mask(args[0]), codes, groups)]
 
@@ -340,7 +341,7 @@ class IntervalSum:
         out = []
         for k in range(4):
             total = np.zeros(groups, np.int64)
-            kernels.sum_int64(codes, np.concatenate([s[k] for s in states]), NO_VALID, total)
+            kernels.sum_int64(codes, frozen(np.concatenate([s[k] for s in states])), NO_VALID, total)
             out.append(total)
         return out
 
@@ -369,8 +370,8 @@ class Extreme:
         if vector.type.is_view and vector.type.kind is not Kind.NUMERIC and vector.dictionary is None:
             kernels.extreme_views(codes, *safe_views(vector), valid, self.greatest, best)
         else:
-            words = [np.ascontiguousarray(w) for w in sort_words(vector)]
-            second = words[1] if len(words) > 1 else np.empty(0, np.int64)
+            words = [frozen(w) for w in sort_words(vector)]
+            second = words[1] if len(words) > 1 else frozen(np.empty(0, np.int64))
             kernels.extreme_words(codes, words[0], second, valid, self.greatest, best)
         out = take_or_null(vector, best)
         return replaced(out, None) if out.valid is not None and out.valid.all() else out

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from filestore.query.kernels import WARMERS
+from filestore.query.kernels import WARMERS, frozen
 from filestore.query.string_kernels import byte_of
 
 _LENGTH = np.uint64(0xFFFFFFFF)
@@ -141,17 +141,19 @@ def extreme_views(codes: Any, views: Any, heap: Any, valid: Any, greatest: bool,
 
 def _warm() -> None:
     codes = np.zeros(2, np.int64)
-    words = np.zeros(2, np.int64)
-    valid = np.zeros(0, np.bool_)
-    floats = np.zeros(2, np.float64)
-    count_rows(codes, valid, words)
-    sum_int64(codes, words, valid, words.copy())
-    sum_limbs(codes, words, words.view(np.uint64), words.copy(), words.view(np.uint64).copy())
-    sum_floats(codes, floats, valid, floats.copy())
-    spread_floats(codes, floats, valid, floats.copy(), floats.copy(), floats.copy())
-    merge_spreads(codes, floats, floats, floats, floats.copy(), floats.copy(), floats.copy())
-    extreme_words(codes, words, words, valid, True, np.full(2, -1, np.int64))
-    extreme_views(codes, np.zeros((2, 2), np.uint64), np.zeros(1, np.uint8), valid, True, np.full(2, -1, np.int64))
+    out, out_low = np.zeros(2, np.int64), np.zeros(2, np.uint64)
+    words, low = frozen(np.zeros(2, np.int64)), frozen(np.zeros(2, np.uint64))
+    valid = frozen(np.zeros(0, np.bool_))
+    floats, sums = frozen(np.zeros(2, np.float64)), [np.zeros(2, np.float64) for _ in range(3)]
+    count_rows(codes, valid, out)
+    sum_int64(codes, words, valid, out)
+    sum_limbs(codes, words, low, out, out_low)
+    sum_floats(codes, floats, valid, sums[0])
+    spread_floats(codes, floats, valid, *sums)
+    merge_spreads(codes, floats, floats, floats, *sums)
+    best = np.full(2, -1, np.int64)
+    extreme_words(codes, words, words, valid, True, best)
+    extreme_views(codes, frozen(np.zeros((2, 2), np.uint64)), frozen(np.zeros(1, np.uint8)), valid, True, best)
 
 
 WARMERS.append(_warm)

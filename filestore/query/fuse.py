@@ -28,6 +28,7 @@ from filestore.query.accumulate import ExactSum
 from filestore.query.compile import COMPILER
 from filestore.query.context import ExecutionContext
 from filestore.query.evaluate import Held, columns_read, evaluate, truth
+from filestore.query.kernels import frozen
 from filestore.query.operators.aggregate import Partial
 from filestore.query.scalar.decimals import result_bounds
 from filestore.query.vectors import INT64_MAX
@@ -316,7 +317,7 @@ class FusedAggregate:
         tables = [self._table(batch.columns[i], c, ctx) for i, c in self.shape.tables]
         if any(t is None for t in tables):
             return None
-        valid = [_frozen(batch.columns[i].valid) for i in sorted(nulls)]
+        valid = [frozen(batch.columns[i].valid) for i in sorted(nulls)]
         sums = np.zeros((total, len(self.folds)), np.int64)
         for k, fold in enumerate(self.folds):
             if fold.kind in ("min", "max"):
@@ -325,7 +326,7 @@ class FusedAggregate:
         layout = np.array([*lows, *sizes], np.int64)
         constants = np.array(self.shape.constants or [0], np.int64)
         args = [
-            batch.length, *arrays, *valid, *tables, *([_frozen(visible)] if visible is not None else []),
+            batch.length, *arrays, *valid, *tables, *([frozen(visible)] if visible is not None else []),
             constants, layout, sums, firsts,
         ]  # fmt: skip
         kernel = self._kernel(nulls, visible is not None, args, ctx)
@@ -364,7 +365,7 @@ class FusedAggregate:
             column = batch.columns[index]
             if column.dictionary is None and _is_text(self.types[index]):
                 raise Unfit("plain strings")
-            arrays.append(_frozen(column.data))
+            arrays.append(frozen(column.data))
         sizes, lows = [], []
         for index in self.keys:
             words = batch.columns[index].dictionary
@@ -387,7 +388,7 @@ class FusedAggregate:
             return None
         index = next(iter(columns_read(condition)))
         row = Batch([words] * (index + 1), len(words))
-        return _frozen(truth(evaluate(condition, row, ctx)))
+        return frozen(truth(evaluate(condition, row, ctx)))
 
     def _partial(self, batch: Batch, sums: Array, firsts: Array) -> Partial:
         used = np.flatnonzero(firsts >= 0) if self.keys else np.zeros(1, np.int64)
@@ -513,14 +514,6 @@ def _step(fold: Fold, place: str) -> list[str]:
         return [f"{place} += {_code(fold)}"]
     sign = "<" if fold.kind == "min" else ">"
     return [f"w = {_code(fold)}", f"if w {sign} {place}:", f"    {place} = w"]
-
-
-def _frozen(array: Array | None) -> Array:
-    """A read-only view, so that arrays of segments and of memory have one type for numba."""
-    assert array is not None
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def fused(

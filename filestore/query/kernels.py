@@ -4,6 +4,7 @@ Policy, for this module and every `*_kernels.py` of the query room:
 
 - lazy signatures with few variants: keys are int64, codes int64, validity bool, views uint64[n, 2] with a uint8
   heap. Callers widen what is narrower; where a narrow form matters (uint8 codes) the kernel is told so by name;
+- arrays that a kernel only reads are `frozen`, dense codes and outputs are not;
 - `nogil` so that the pool's threads run beside each other, `cache` so that a second start compiles nothing;
 - a kernel gets its output arrays and allocates nothing; it never raises: it returns a position or a code that the
   caller turns into an error;
@@ -25,6 +26,20 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+
+
+def frozen(array: Any) -> Any:
+    """A contiguous, read-only view (or copy) of an array: how kernels are given what they only read.
+
+    Segments are read-only and fresh arrays are not; numba would compile every kernel once for each.
+    """
+    if not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array)
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
 
 WARMERS: list[Callable[[], None]] = []
 
@@ -329,7 +344,7 @@ def pack_views(views: Any, heap: Any, valid: Any, out: Any, out_heap: Any, base:
 
 
 def _warm() -> None:
-    keys = np.arange(4, dtype=np.int64)
+    keys = frozen(np.arange(4, dtype=np.int64))
     codes = np.zeros(4, np.int64)
     firsts = np.zeros(4, np.int64)
     table_keys = np.zeros(16, np.int64)
@@ -339,8 +354,8 @@ def _warm() -> None:
     lookup_words(keys, table_keys, table_codes, codes)
     factorize_range(keys, 0, np.full(4, -1, np.int64), codes, firsts)
     lookup_range(keys, 0, firsts, codes)
-    views = np.zeros((4, 2), np.uint64)
-    heap = np.zeros(1, np.uint8)
+    views = frozen(np.zeros((4, 2), np.uint64))
+    heap = frozen(np.zeros(1, np.uint8))
     hashes = np.zeros(16, np.uint64)
     table_codes = np.full(16, -1, np.int64)
     factorize_views(views, heap, 0, codes, firsts, 0, hashes, table_codes)
@@ -353,7 +368,7 @@ def _warm() -> None:
     count_matches(codes, offsets, 0, 10)
     fill_matches(codes, offsets, firsts, 0, 0, codes, codes)
     keep_counts(codes, codes, codes, True, firsts, np.zeros(4, np.bool_))
-    pack_views(views, heap, np.zeros(0, np.bool_), views.copy(), heap, 0)
+    pack_views(views, heap, frozen(np.zeros(0, np.bool_)), views.copy(), np.zeros(1, np.uint8), 0)
 
 
 WARMERS.append(_warm)

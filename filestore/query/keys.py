@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from filestore.query import kernels, string_kernels
+from filestore.query.kernels import frozen
 from filestore.query.vectors import as_decimal64, interval_fields, safe_views, to_decimals
 from filestore.storage.vector import EMPTY_HEAP, Array, Vector
 from filestore.types import Kind
@@ -106,6 +107,7 @@ def _value_codes(column: Vector) -> tuple[Array, int]:
 def factorize(words: Array, size: int | None) -> Groups:
     """Dense codes of int64 words; `size` when they are known to be in 0..size."""
     n = len(words)
+    words = frozen(words)
     codes = np.empty(n, np.int64)
     firsts = np.empty(n, np.int64)
     if size is not None and size <= max(MAX_RANGE, n):
@@ -125,6 +127,7 @@ class _WordTable:
 
     def fill(self, words: Array, codes: Array, firsts: Array) -> int:
         row = count = 0
+        words = frozen(words)
         while True:
             row, count = kernels.factorize_words(words, row, codes, firsts, count, self.keys, self.codes)
             if row == len(words):
@@ -139,7 +142,7 @@ class _WordTable:
 
     def lookup(self, words: Array) -> Array:
         codes = np.empty(len(words), np.int64)
-        kernels.lookup_words(words, self.keys, self.codes, codes)
+        kernels.lookup_words(frozen(words), self.keys, self.codes, codes)
         return codes
 
 
@@ -241,7 +244,7 @@ def string_ranks(column: Vector) -> Array:
     start = 0
     while len(rows):
         words = np.empty(len(rows), np.uint64)
-        more = string_kernels.word_at(views, heap, rows, start, words)
+        more = string_kernels.word_at(views, heap, frozen(rows), start, words)
         # A zero byte and the end of a string look the same in `words`: the length within these 8 bytes tells them
         # apart.
         inside = np.minimum(lengths[rows] - start, 9)
@@ -319,17 +322,17 @@ class _RangeTable:
         firsts = np.empty(len(words), np.int64)
         codes = np.empty(len(words), np.int64)
         if valid is None:
-            self.size = kernels.factorize_range(words, low, self.table, codes, firsts)
+            self.size = kernels.factorize_range(frozen(words), low, self.table, codes, firsts)
             self.built: Array = codes
         else:
             some = words[valid]
-            self.size = kernels.factorize_range(some, low, self.table, codes, firsts)
+            self.size = kernels.factorize_range(frozen(some), low, self.table, codes, firsts)
             self.built = np.full(len(words), -1, np.int64)
             self.built[valid] = codes[: len(some)]
 
     def lookup(self, words: Array) -> Array:
         codes = np.empty(len(words), np.int64)
-        kernels.lookup_range(words, self.low, self.table, codes)
+        kernels.lookup_range(frozen(words), self.low, self.table, codes)
         return codes
 
 

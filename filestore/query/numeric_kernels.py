@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from filestore.query.kernels import WARMERS
+from filestore.query.kernels import WARMERS, frozen
 
 _SIGN = np.uint64(2**63)
 
@@ -78,12 +78,12 @@ def divide_rounded(values: Any, divisor: Any, out: Any) -> None:
 
 
 def _warm() -> None:
-    a = np.zeros(2, np.int64)
-    none = np.zeros(0, np.bool_)
-    add_checked(a, a, 1, none, a.copy())
-    subtract_checked(a, a, 1, none, a.copy())
-    multiply_checked(a, a, 1, none, a.copy())
-    divide_rounded(a, 10, a.copy())
+    a, out = frozen(np.zeros(2, np.int64)), np.zeros(2, np.int64)
+    none = frozen(np.zeros(0, np.bool_))
+    add_checked(a, a, 1, none, out)
+    subtract_checked(a, a, 1, none, out)
+    multiply_checked(a, a, 1, none, out)
+    divide_rounded(a, 10, out)
 
 
 WARMERS.append(_warm)

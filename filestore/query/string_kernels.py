@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from filestore.query.kernels import WARMERS, same_view
+from filestore.query.kernels import WARMERS, frozen, same_view
 
 _LENGTH = np.uint64(0xFFFFFFFF)
 _INLINE = 12
@@ -158,7 +158,7 @@ def trim_views(views: Any, heap: Any, cut: Any, left: bool, right: bool, out: An
 @njit(nogil=True, cache=True)
 def join_views(views: Any, heap: Any, valid: Any, offsets: Any, data: Any) -> None:
     """The strings end to end: offsets int64[n + 1], bytes into data unless that is empty. Invalid rows are empty."""
-    position = 0
+    position: Any = 0
     offsets[0] = 0
     for i in range(len(views)):
         if len(valid) == 0 or valid[i]:
@@ -193,7 +193,7 @@ def split_views(offsets: Any, data: Any, out: Any) -> None:
 def map_bytes(views: Any, heap: Any, low: Any, high: Any, delta: Any, out: Any, out_heap: Any) -> Any:
     """Adds delta to every byte in low..high (ASCII case); out_heap is a copy of heap's size. Returns the row of
     the first non-ASCII string (nothing useful is then written), -1 for none."""
-    used = 0
+    used: Any = 0
     for i in range(len(views)):
         n = np.int64(views[i, 0] & _LENGTH)
         first = np.uint64(n)
@@ -332,23 +332,24 @@ def parse_decimal64(views: Any, heap: Any, valid: Any, out: Any) -> Any:
 
 
 def _warm() -> None:
-    views = np.zeros((2, 2), np.uint64)
-    heap = np.zeros(1, np.uint8)
+    views, heap = frozen(np.zeros((2, 2), np.uint64)), frozen(np.zeros(1, np.uint8))
+    valid = frozen(np.zeros(0, np.bool_))
     rows = np.zeros(2, np.int64)
     flags = np.zeros(2, np.uint8)
     counts = np.zeros(2, np.int32)
+    out, out_heap = np.zeros((2, 2), np.uint64), np.zeros(1, np.uint8)
     equal_views(views, heap, views, heap, 1, flags)
     order_views(views, heap, views, heap, 1, np.zeros(2, np.int8))
-    word_at(views, heap, rows, 0, np.zeros(2, np.uint64))
+    word_at(views, heap, frozen(rows), 0, np.zeros(2, np.uint64))
     character_counts(views, heap, counts)
-    substring_views(views, heap, rows, rows, 0, views.copy(), heap)
-    trim_views(views, heap, np.zeros(256, np.bool_), True, True, views.copy())
-    join_views(views, heap, np.zeros(0, np.bool_), np.zeros(3, np.int64), heap.copy())
-    split_views(np.zeros(3, np.int64), heap, views.copy())
-    map_bytes(views, heap, 65, 90, 32, views.copy(), heap.copy())
-    like_segments(views, heap, heap, rows, True, True, flags)
-    positions(views, heap, heap, counts)
-    parse_decimal64(views, heap, np.zeros(0, np.bool_), rows)
+    substring_views(views, heap, rows, rows, 0, out, out_heap)
+    trim_views(views, heap, np.zeros(256, np.bool_), True, True, out)
+    join_views(views, heap, valid, np.zeros(3, np.int64), out_heap)
+    split_views(frozen(np.zeros(3, np.int64)), heap, out)
+    map_bytes(views, heap, 65, 90, 32, out, out_heap)
+    like_segments(views, heap, out_heap, rows, True, True, flags)
+    positions(views, heap, out_heap, counts)
+    parse_decimal64(views, heap, valid, rows)
 
 
 WARMERS.append(_warm)

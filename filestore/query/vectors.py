@@ -20,6 +20,7 @@ import numpy as np
 
 from filestore import errors
 from filestore.query import kernels, string_kernels
+from filestore.query.kernels import frozen
 from filestore.storage.vector import EMPTY_HEAP, Array, Batch, Vector, views_of
 from filestore.types import Kind, SqlType
 
@@ -30,7 +31,7 @@ MAX_SCALE64 = 18
 """Digits after the point that a scaled int64 may have; more are Decimals."""
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
-NO_VALID: Array = np.empty(0, np.bool_)
+NO_VALID: Array = frozen(np.empty(0, np.bool_))
 _MAX_HEAP = 2**32 - 1
 _NO_VIEWS: Array = np.empty((0, 2), np.uint64)  # where only a size is asked for: the data itself may be read-only
 ZERO = Decimal(0)
@@ -175,9 +176,9 @@ def as_decimal64(vector: Vector) -> Vector | None:
     plain = vector.plain()
     n = len(plain)
     out = np.zeros(n, np.int64)
-    valid = NO_VALID if plain.valid is None else plain.valid
-    heap = EMPTY_HEAP if plain.heap is None else plain.heap
-    scale = string_kernels.parse_decimal64(np.ascontiguousarray(plain.data), heap, valid, out)
+    valid = NO_VALID if plain.valid is None else frozen(plain.valid)
+    heap = frozen(EMPTY_HEAP if plain.heap is None else plain.heap)
+    scale = string_kernels.parse_decimal64(frozen(plain.data), heap, valid, out)
     return None if scale < 0 else Vector(vector.type, out, vector.valid, scale=scale)
 
 
@@ -318,19 +319,19 @@ def _concat_views(sql_type: SqlType, vectors: Sequence[Vector], valid: Array | N
     row = base = 0
     for vector in vectors:
         part = out[row : row + len(vector)]
-        mask = NO_VALID if vector.valid is None else vector.valid
-        base = kernels.pack_views(np.ascontiguousarray(vector.data), _heap(vector), mask, part, heap, base)
+        mask = NO_VALID if vector.valid is None else frozen(vector.valid)
+        base = kernels.pack_views(frozen(vector.data), _heap(vector), mask, part, heap, base)
         row += len(vector)
     return Vector(sql_type, out, valid, heap)
 
 
 def _heap(vector: Vector) -> Array:
-    return EMPTY_HEAP if vector.heap is None else vector.heap
+    return frozen(EMPTY_HEAP if vector.heap is None else vector.heap)
 
 
 def _packed_size(vector: Vector) -> int:
-    mask = NO_VALID if vector.valid is None else vector.valid
-    data = np.ascontiguousarray(vector.data)
+    mask = NO_VALID if vector.valid is None else frozen(vector.valid)
+    data = frozen(vector.data)
     return int(kernels.pack_views(data, _heap(vector), mask, _NO_VIEWS, EMPTY_HEAP, 0))
 
 
@@ -364,7 +365,7 @@ def safe_views(vector: Vector) -> tuple[Array, Array]:
     data = vector.data
     if vector.valid is not None:
         data = np.where(vector.valid[:, None], data, _ZERO_WORD)
-    return np.ascontiguousarray(data), EMPTY_HEAP if vector.heap is None else vector.heap
+    return frozen(data), frozen(EMPTY_HEAP if vector.heap is None else vector.heap)
 
 
 _ZERO_WORD = np.uint64(0)

@@ -15,6 +15,7 @@ import numpy as np
 
 from filestore import errors
 from filestore.query import numeric_kernels, string_kernels
+from filestore.query.kernels import frozen
 from filestore.query.literals import fit_numeric, fit_string, format_literal, numeric_field_overflow, parse_literal
 from filestore.query.scalar import decimals
 from filestore.query.scalar.compare import rescaled
@@ -131,7 +132,7 @@ def _rendered(vector: Vector, target: SqlType, ctx: ExecutionContext) -> Vector:
 
     encoded = text(vector, ctx.settings)
     views = np.empty((len(vector), 2), np.uint64)
-    string_kernels.split_views(encoded.offsets, encoded.data, views)
+    string_kernels.split_views(frozen(encoded.offsets), frozen(encoded.data), views)
     return Vector(target, views, None, encoded.data if len(encoded.data) else EMPTY_HEAP)
 
 
@@ -256,7 +257,7 @@ def _numeric_to_numeric(vector: Vector, target: SqlType, ctx: ExecutionContext) 
             data = rescaled(narrow, scale)
         elif narrow.scale - scale <= 18:
             data = np.empty(len(narrow), np.int64)
-            numeric_kernels.divide_rounded(np.ascontiguousarray(narrow.data), 10 ** (narrow.scale - scale), data)
+            numeric_kernels.divide_rounded(frozen(narrow.data), 10 ** (narrow.scale - scale), data)
     if data is not None:
         bound = 10**target.precision
         if len(data) and target.precision <= 18 and max(int(data.max()), -int(data.min())) >= bound:
@@ -270,7 +271,7 @@ def _numeric_to_int(vector: Vector, target: SqlType, ctx: ExecutionContext) -> V
     narrow = as_decimal64(vector)
     if narrow is not None and narrow.scale <= 18:
         data = np.empty(len(narrow), np.int64)
-        numeric_kernels.divide_rounded(np.ascontiguousarray(narrow.data), 10**narrow.scale, data)
+        numeric_kernels.divide_rounded(frozen(narrow.data), 10**narrow.scale, data)
         if len(data) and (int(data.min()) < -bound or int(data.max()) >= bound):
             raise _out_of_range(target)
         return Vector(target, data.astype(target.dtype))

@@ -18,6 +18,7 @@ import numpy as np
 
 from filestore import errors
 from filestore.query import numeric_kernels
+from filestore.query.kernels import frozen
 from filestore.query.scalar.compare import rescaled
 from filestore.query.vectors import (
     EXACT,
@@ -77,9 +78,9 @@ def exact_int64(name: str, left: Array, right: Array, valid: Array | None) -> Ar
         out: Array = _PLAIN[name](left, right)
         return out
     n = max(len(left), len(right)) if len(left) and len(right) else 0
-    left = np.ascontiguousarray(np.broadcast_to(left, n))
+    left, right = frozen(np.broadcast_to(left, n)), frozen(right)
     out = np.empty(n, np.int64)
-    mask = NO_VALID if valid is None else valid
+    mask = NO_VALID if valid is None else frozen(valid)
     row = _CHECKED[name](left, right, 0 if len(right) == 1 else 1, mask, out)
     return out if row < 0 else None
 
@@ -222,7 +223,7 @@ def round_vector(vector: Vector, places: int, result: SqlType) -> Vector | None:
     if narrow.scale - places > 18:
         return None
     out = np.empty(len(narrow), np.int64)
-    numeric_kernels.divide_rounded(np.ascontiguousarray(narrow.data), 10 ** (narrow.scale - places), out)
+    numeric_kernels.divide_rounded(frozen(narrow.data), 10 ** (narrow.scale - places), out)
     return Vector(result, out, None, scale=places)
 
 

@@ -355,8 +355,10 @@ def _skip_literal(text: str, at: int, literal: str) -> int:
     return at
 
 
-_WIDTHS = {"YYYY": 4, "YYY": 3, "YY": 2, "Y": 1, "MM": 2, "DD": 2, "DDD": 3, "HH24": 2, "HH12": 2, "HH": 2, "MI": 2, "SS": 2,
-           "MS": 3, "US": 6, "SSSS": 5, "SSSSS": 5, "J": 7, "Q": 1, "CC": 2, "D": 1}  # fmt: skip
+_WIDTHS = {
+    "YYYY": 4, "YYY": 3, "YY": 2, "Y": 1, "MM": 2, "DD": 2, "DDD": 3, "HH24": 2, "HH12": 2, "HH": 2, "MI": 2, "SS": 2,
+    "MS": 3, "US": 6, "SSSS": 5, "SSSSS": 5, "J": 7, "Q": 1, "CC": 2, "D": 1,
+}  # fmt: skip
 
 
 def _read_piece(text: str, at: int, key: str, values: dict[str, int]) -> int:

@@ -13,10 +13,11 @@ import numpy as np
 
 from filestore import errors
 from filestore.query import string_kernels
+from filestore.query.kernels import frozen
 from filestore.query.literals import parse_bytea
 from filestore.query.scalar.casts import text_of
 from filestore.query.scalar.registry import checked, constant_bytes, implement, result_size, strict
-from filestore.query.vectors import all_valid, broadcast, from_python, per_value, safe_views, to_python
+from filestore.query.vectors import NO_VALID, all_valid, broadcast, from_python, per_value, safe_views, to_python
 from filestore.storage.vector import EMPTY_HEAP, Vector
 from filestore.types import BOOL, Kind, SqlType
 
@@ -72,11 +73,10 @@ def joined(args: list[Vector], length: int, result: SqlType) -> Vector:
     for vector in vectors:
         views, heap = safe_views(vector)
         ends = np.empty(length + 1, np.int64)
-        none = np.empty(0, np.bool_)
-        string_kernels.join_views(views, heap, none, ends, np.empty(0, np.uint8))
+        string_kernels.join_views(views, heap, NO_VALID, ends, np.empty(0, np.uint8))
         data = np.empty(int(ends[-1]), np.uint8)
         if len(data):
-            string_kernels.join_views(views, heap, none, ends, data)
+            string_kernels.join_views(views, heap, NO_VALID, ends, data)
         offsets.append(ends)
         pieces.append(data)
     total = np.sum(offsets, axis=0)
@@ -89,7 +89,7 @@ def joined(args: list[Vector], length: int, result: SqlType) -> Vector:
         out[at] = data
         before += lengths
     views = np.empty((length, 2), np.uint64)
-    string_kernels.split_views(total, out, views)
+    string_kernels.split_views(frozen(total), frozen(out), views)
     return Vector(result, views, valid, out)
 
 
