@@ -230,7 +230,7 @@ def _constraints(source: Source) -> Iterator[Row]:
             kind = "p" if key.primary else "u"
             yield _constraint(table, namespace, key.oid, key.name, kind, key.columns, conindid=key.oid)
         for check in table.checks:
-            columns = define.columns_of(table, check)
+            columns = define.columns_of(source.catalog, table, check)
             yield _constraint(table, namespace, check.oid, check.name, "c", columns, conbin=check.expression)
 
 
@@ -248,8 +248,9 @@ def _dependencies(source: Source) -> Iterator[Row]:
                 "deptype": "i",
             }
         for check in table.checks:
-            for ordinal in define.columns_of(table, check):
-                yield _depends(CONSTRAINT_OID, check.oid, table, ordinal + 1, "a")
+            for ordinal in define.columns_of(source.catalog, table, check):
+                for how in "an":  # goes with the column, and holds it
+                    yield _depends(CONSTRAINT_OID, check.oid, table, ordinal + 1, how)
         for number, column in enumerate(table.columns, 1):
             if column.default is not None:
                 yield _depends(DEFAULT_OID, default_oid(table, number), table, number, "a")

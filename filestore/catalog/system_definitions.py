@@ -11,8 +11,9 @@ from filestore import errors
 from filestore.catalog.system_procedures import PROCEDURE_NAMES, PROCEDURE_OIDS
 from filestore.catalog.system_relations import BY_OID, CATALOG, OWNER_OID, RELATIONS
 from filestore.catalog.system_types import ARRAY_ELEMENTS
-from filestore.query import lexer
-from filestore.query.names import quote, resolve_type, unquote
+from filestore.query import expr
+from filestore.query.bind_ddl import bind_check
+from filestore.query.names import quote, resolve_type
 from filestore.query.utility import split_name
 from filestore.storage.schema import CheckDef, KeyDef, TableDef
 from filestore.types import BY_OID as TYPES_BY_OID
@@ -79,10 +80,9 @@ def check_definition(check: CheckDef, *, pretty: bool) -> str:
     return f"CHECK ({check.expression})" if pretty else f"CHECK (({check.expression}))"
 
 
-def columns_of(table: TableDef, check: CheckDef) -> tuple[int, ...]:
-    """Ordinals of the columns that a check reads, by the names in its text."""
-    names = {unquote(t.text) for t in lexer.tokens(check.expression) if t.kind in ("word", "quoted")}
-    return tuple(i for i, column in enumerate(table.columns) if column.name in names)
+def columns_of(catalog: SessionCatalog, table: TableDef, check: CheckDef) -> tuple[int, ...]:
+    """Ordinals of the columns that a check reads."""
+    return tuple(sorted(expr.columns_of(bind_check(check, table, catalog))))
 
 
 def constraint(catalog: SessionCatalog, oid: int) -> tuple[TableDef, KeyDef | CheckDef] | None:

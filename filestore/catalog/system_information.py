@@ -254,7 +254,7 @@ def _constraint_columns(source: Source) -> Iterator[Row]:
             yield {**_named(source, table, key.name), "column_name": table.columns[ordinal].name}
     for table in source.registry.tables():
         for check in table.checks:
-            for ordinal in define.columns_of(table, check):
+            for ordinal in define.columns_of(source.catalog, table, check):
                 yield {**_named(source, table, check.name), "column_name": table.columns[ordinal].name}
 
 

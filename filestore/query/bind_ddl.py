@@ -143,7 +143,8 @@ def add_check(table: TableDef, check: CheckSpec, catalog: Catalog, next_oid: Cal
             raise errors.DuplicateObject(f'constraint "{check.name}" for relation "{table.name}" already exists')
         chosen = check.name
     else:
-        parts = [table.name, check.column] if check.column else [table.name]
+        read = e.columns_of(bind_check(CheckDef(0, "", check.expression), table, catalog))
+        parts = [table.name, *(table.columns[i].name for i in read)] if len(read) == 1 else [table.name]
         chosen = _free_name(parts, "check", lambda name: name not in known)
     made = CheckDef(next_oid(), chosen, check.expression)
     bind_check(made, table, catalog)
