@@ -238,15 +238,15 @@ def _copy_to(session: Session, command: s.Copy) -> Steps[Result]:
         name, batches = definition.name, execute(p.Scan(columns, definition, ordinals), session.context())
     options = copy_options(command.options, reading=False, names=[c.name for c in columns], table=name)
     _check_target(options, command)
+    if options.format == "parquet":
+        path = command.path or ""
+        job = Job(session.database.workers, lambda: write_parquet(path, columns, batches))
+        yield job
+        return Result(f"COPY {job.value()}")
     out = _Output(session, columns, options, batches)
     if command.target == "file":
-        assert command.path is not None
-        path = command.path
-        names, types = [c.name for c in columns], [c.type for c in columns]
-        if options.format == "parquet":
-            job = Job(session.database.workers, lambda: write_parquet(path, names, types, batches))
-        else:
-            job = Job(session.database.workers, lambda: _write(path, out))
+        path = command.path or ""
+        job = Job(session.database.workers, lambda: _write(path, out))
         yield job
         return Result(f"COPY {job.value()}")
     # Characters between which a line end is no row's end.
