@@ -1,0 +1,147 @@
+"""The command line as a person uses it: real processes, exit codes, what goes where."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import psycopg
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pyarrow import flight
+
+
+def run(*arguments: object, text: str | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs `filestore ...`; the exit code is asserted."""
+    command = [sys.executable, "-m", "filestore", *map(str, arguments)]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == code, f"{arguments}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def test_help_and_version() -> None:
+    assert "serve" in run("--help").stdout
+    assert run("version").stdout.startswith("filestore 0.")
+    assert "--flight-port" in run("serve", "--help").stdout
+    run("nonsense", code=2)
+
+
+def test_files_in_and_out(data_dir: Path, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "id": pa.array([1, 2, 3], pa.int32()),
+            "name": ["Ada", None, 'Em"my, '],
+            "paid": pa.array(["1.50", "2.25", "-3.00"]).cast(pa.decimal128(8, 2)),
+        }
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    pyarrow.csv.write_csv(table, tmp_path / "more.csv")
+    done = run("import", data_dir, tmp_path / "in.parquet", tmp_path / "in.parquet", "--table", "account")
+    assert "6 rows into account" in done.stdout
+    assert 'CREATE TABLE account ("id" integer, "name" text, "paid" numeric(8,2))' in done.stderr
+    run("import", data_dir, tmp_path / "more.csv", "--table", "account")
+    run("export", data_dir, "account", tmp_path / "out.parquet")
+    out = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert (out.num_rows, out["paid"].type) == (9, pa.decimal128(8, 2))
+    run("export", data_dir, "SELECT name, count(*) AS n FROM account GROUP BY name ORDER BY name", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().splitlines()[:2] == ["name,n", "Ada,3"]
+    run("check", data_dir)
+
+    (tmp_path / "broken.csv").write_text("id,name,paid\n1,x,2\nfour,x,2\n")
+    done = run("import", data_dir, tmp_path / "more.csv", tmp_path / "broken.csv", "--table", "account", code=1)
+    assert "22P02" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "9" in run("shell", data_dir, "-c", "SELECT count(*) FROM account").stdout
+    assert "no such file" in run("import", data_dir, tmp_path / "missing.csv", "--table", "account", code=1).stderr
+    assert "neither Parquet nor CSV" in run("export", data_dir, "account", tmp_path / "out.xls", code=1).stderr
+
+
+def test_the_shell(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.sql").write_text("INSERT INTO city VALUES ('Basel', 177827);\n")
+    script = f"""CREATE TABLE city (name text PRIMARY KEY,
+        people integer CHECK (people >= 0)); INSERT INTO city VALUES ('Bern; "west"', 134794), ('Ch\u0007ur', NULL);
+    \\i {tmp_path / "more.sql"}
+    SELECT * FROM city ORDER BY name;
+    \\d city
+    \\dt
+    """
+    done = run("shell", data_dir, text=script)
+    assert "CREATE TABLE\nINSERT 0 2\nINSERT 0 1\n" in done.stdout
+    assert '│ Bern; "west" │ 134794 │' in done.stdout
+    assert "Ch\\x07ur" in done.stdout
+    assert "(3 rows)" in done.stdout
+    assert '"city_pkey" PRIMARY KEY (name)' in done.stdout
+    done = run("shell", data_dir, "-c", "SELECT 1;\nSELECT nonsense FROM city", code=1)
+    assert "LINE 1: SELECT nonsense FROM city\n               ^\n" in done.stderr
+    assert done.stderr.startswith("ERROR:  42703: ")
+    assert " 1 │" in done.stdout
+
+
+def test_a_directory_in_use(data_dir: Path) -> None:
+    import filestore
+
+    with filestore.connect(data_dir):
+        done = run("shell", data_dir, "-c", "SELECT 1", code=1)
+        assert "55006" in done.stderr
+        assert str(os.getpid()) in done.stderr
+        assert "Traceback" not in run("check", data_dir, code=1).stderr
+    assert "no such directory" in run("check", data_dir / "nowhere", code=1).stderr
+
+
+def test_check_names_the_damage(data_dir: Path) -> None:
+    run("shell", data_dir, "-c", "CREATE TABLE t (a integer); INSERT INTO t SELECT * FROM generate_series(1, 100000)")
+    (sealed,) = list(data_dir.rglob("*.seg"))[:1]
+    with sealed.open("r+b") as file:
+        file.seek(20_000)
+        byte = file.read(1)
+        file.seek(20_000)
+        file.write(bytes([byte[0] ^ 1]))
+    done = run("check", data_dir, code=1)
+    assert sealed.name in done.stdout
+
+
+def test_serve(data_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "filestore", "serve", str(data_dir)]
+    ports = ["--port", "0", "--flight-port", "0", "--grpc-port", "0"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([*command, *ports], stdout=log, stderr=log)
+    try:
+        ready = wait_for_ready(tmp_path / "log", process)
+        with psycopg.connect(f"host=127.0.0.1 port={ready['port']} user=postgres", autocommit=True) as connection:
+            connection.execute("CREATE TABLE t (a integer PRIMARY KEY)")
+            connection.execute("INSERT INTO t VALUES (1), (2)")
+        client = flight.connect(f"grpc://127.0.0.1:{ready['flight_port']}")
+        assert client.do_get(flight.Ticket(b"SELECT sum(a) AS s FROM t")).read_all().to_pylist() == [{"s": 3}]
+        client.close()
+        with grpc.insecure_channel(f"127.0.0.1:{ready['grpc_port']}") as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+    run("check", data_dir)
+
+
+def wait_for_ready(log: Path, process: subprocess.Popen[bytes]) -> dict[str, int]:
+    """The fields of the log's line `ready`."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        for line in log.read_text().splitlines():
+            if line.startswith("{") and json.loads(line)["event"] == "ready":
+                found: dict[str, int] = json.loads(line)
+                return found
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+    pytest.fail(f"not ready:\n{log.read_text()}")
