@@ -25,6 +25,7 @@ class Run:
     def __init__(self, seed: int, steps: int) -> None:
         self.seed, self.steps = seed, steps
         self.states: list[dict[str, model.Rows]] = [{}]
+        self.nested = 0  # recoveries that were cut off themselves
 
     def __call__(self, disk: SimulatedDisk) -> harness.Trace:
         trace = harness.Trace(disk)
@@ -64,7 +65,7 @@ class Run:
             try:
                 Engine.open(again, model.options(5)).store.close()
             except SimulatedCrash:
-                pass
+                self.nested += 1
             image = next(
                 iter(again.crash_states(rng.randrange(2**32), start=again.op_count, stop=again.op_count, per_op=1)),
                 again,
@@ -87,6 +88,8 @@ def test_every_crash_recovers_a_prefix_of_commits(states, steps, seed):
     report = harness.enumerate_crashes(run, run.check, seed=seed, states=states)
     assert report.states >= min(states, 200)
     assert len(report.kinds) >= 4, report.kinds
+    print(f"{report.states} states, {run.nested} of them cut off again in recovery")
+    assert run.nested > report.states // 20, f"only {run.nested} recoveries were cut off"
 
 
 def test_no_uncommitted_value_reaches_any_file(seed):
