@@ -19,6 +19,7 @@ from filestore.hal.file import FileSystem
 from filestore.query.plan import Bound
 from filestore.query.plan_cache import PlanCache
 from filestore.query.pool import WorkerPool
+from filestore.query.statements import Statement
 from filestore.session import Session
 from filestore.txn.engine import Engine, EngineOptions
 
@@ -46,6 +47,7 @@ class Database:
         self.options = options
         self.lock = engine.lock
         self.plans: PlanCache[Bound] = PlanCache()
+        self.parsed: PlanCache[Statement] = PlanCache()
         self.pool = WorkerPool()
         self.workers = ThreadPoolExecutor(_JOB_THREADS, thread_name_prefix="job")
         self.sessions: dict[int, Session] = {}

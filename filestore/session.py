@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from filestore import commands, errors
 from filestore.catalog.names import SessionCatalog
 from filestore.commands.cursors import Cursor
@@ -44,7 +46,7 @@ from filestore.storage.vector import Array, Batch, Vector
 from filestore.txn.drive import Job, Steps
 from filestore.txn.locks import LockMode
 from filestore.txn.transaction import Transaction
-from filestore.types import INT4, INT8, NUMERIC, Kind, SqlType
+from filestore.types import INT4, INT8, INTEGER_KINDS, NUMERIC, Kind, SqlType
 
 if TYPE_CHECKING:
     from filestore.database import Database
@@ -54,6 +56,9 @@ T = TypeVar("T")
 
 # A source that reads at most this many rows runs on the thread that asks; a larger one goes to a worker.
 INLINE_ROWS = 20_000
+
+# Longer texts (a script, a large INSERT) are seldom sent twice.
+CACHED_TEXT_MAX = 4096
 
 _TAGS = {"insert": "INSERT 0", "update": "UPDATE", "delete": "DELETE"}
 _LITERAL_TYPES: dict[str, SqlType | None] = {"int4": INT4, "int8": INT8, "numeric": NUMERIC, "string": None}
@@ -141,8 +146,24 @@ class Session:
         return str(self.catalog().session_function(f"{kind.value}out", (oid,)))
 
     def parse(self, text: str) -> list[Statement]:
-        """The statements of a text; none for an empty query. Raises 42601 with its position."""
-        return parse(text)
+        """The statements of a text; none for an empty query. Raises 42601 with its position.
+
+        One that was seen before, or one like it but for its literals, is not parsed again.
+        """
+        parsed = self.database.parsed
+        if len(text) > CACHED_TEXT_MAX:
+            return parse(text)
+        shape, literals = normalise(text)
+        known = parsed.get(shape)
+        if known is not None:
+            return [replace(known, text=text, shape=shape, literals=literals) if literals else known]
+        found = parse(text)
+        if len(found) != 1:
+            return found
+        if literals:
+            return [replace(found[0], shape=shape, literals=literals)]
+        parsed.put(text, found[0])
+        return found
 
     def execute(self, statement: Statement, parameters: Sequence[Vector] = ()) -> Steps[Result]:
         """Runs one statement of a simple Query."""
@@ -293,21 +314,33 @@ class Session:
         self, statement: Statement, parameters: Sequence[Vector]
     ) -> tuple[p.Bound, Sequence[Vector]]:
         """Binds a statement of a simple Query by way of the plan cache, keyed by its text without its literals."""
-        version = self.registry_version
-        if version < 0 or parameters:
+        version, shape, literals = self.registry_version, statement.shape, statement.literals
+        if parameters:
             return self.plan(statement, [v.type for v in parameters]), parameters
-        text, literals = normalise(statement.text)
         types = tuple(_LITERAL_TYPES[kind] for kind, _ in literals)
-        key = (text, types, self.settings.search_path, version)
-        bound = self.database.plans.get(key)
+        key = (shape or statement.text, types, self.settings.search_path, version)
+        bound = None if version < 0 else self.database.plans.get(key)
         if bound is None:
-            bound = self.plan(parse(text)[0] if literals else statement, types)
+            bound = self._bind_shape(shape, types) if literals else self.plan(statement)
+        if bound is None:
+            # What cannot be bound without its literals (ORDER BY 1) is bound with them; so are errors, for their positions.
+            return self.plan(parse(statement.text)[0]), ()
+        if version >= 0:
             self.database.plans.put(key, bound)
-        values = [
-            constant(t, parse_literal(t, text, self.settings))
-            for (_, text), t in zip(literals, bound.parameters, strict=True)
-        ]
+        values = [_literal(t, text, self.settings) for (_, text), t in zip(literals, bound.parameters, strict=True)]
         return bound, values
+
+    def _bind_shape(self, shape: str, types: Sequence[SqlType | None]) -> p.Bound | None:
+        """Binds a statement without its literals, None when that cannot be."""
+        known = self.database.parsed.get(shape)
+        try:
+            template = parse(shape)[0] if known is None else known
+            bound = self.plan(template, types)
+        except errors.Error:
+            return None
+        if known is None:
+            self.database.parsed.put(shape, template)
+        return bound
 
     # --- running -----------------------------------------------------------------------------------------------------
 
@@ -516,6 +549,13 @@ class Session:
         self._abort()
         if self.explicit:
             self.failed_block = True
+
+
+def _literal(sql_type: SqlType, text: str, settings: Settings) -> Vector:
+    """A literal that was taken out of a statement, as the parameter that it became."""
+    if sql_type.kind in INTEGER_KINDS and len(text) < 5 and text.isdecimal():
+        return Vector(sql_type, np.array([int(text)], sql_type.dtype))
+    return constant(sql_type, parse_literal(sql_type, text, settings))
 
 
 def _write(plan: p.Plan, ctx: dml.WriteContext) -> Steps[dml.Written]:

@@ -1,7 +1,8 @@
-"""Plans by statement text: parsing and binding cost hundreds of microseconds, looking one up costs one.
+"""What was made of statement texts: parsing and binding cost hundreds of microseconds, looking them up costs one.
 
-An entry is right as long as the registry has not changed since it was made, so its key holds the registry's version. Sessions
-whose open transaction has changed the registry do not use the cache. Least recently used entries go first.
+A plan is right as long as the registry has not changed since it was made, so its key holds the registry's version. Sessions
+whose open transaction has changed the registry do not use the plans. A parsed statement depends on its text alone.
+Least recently used entries go first.
 
 Thread rule: used with the engine lock held.
 """
@@ -19,7 +20,7 @@ ENTRIES_MAX = 4096
 
 
 class PlanCache(Generic[T]):
-    """Maps (text, parameter types, search path, registry version) to what was made from them."""
+    """Maps a text, or (text, parameter types, search path, registry version), to what was made from it."""
 
     def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
         self._entries: OrderedDict[Hashable, T] = OrderedDict()

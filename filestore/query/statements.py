@@ -42,8 +42,9 @@ class Statement:
     """One statement. kind: select | insert | update | delete | explain | utility.
 
     `tree` is sqlglot's (None for utility statements, whose value is `utility`); `text` is the statement's own
-    text and `start` its offset in the text that was parsed. Compares by identity of its tree, so it is no
-    dictionary key.
+    text and `start` its offset in the text that was parsed. `shape` is the text without its literals and `literals`
+    are they (see `lexer.normalise`), when it was taken apart; the tree may be the shape's then. Compares by identity
+    of its tree, so it is no dictionary key.
     """
 
     kind: str
@@ -52,6 +53,8 @@ class Statement:
     tree: Any = None
     source: Source | None = None
     utility: Utility | None = None
+    shape: str = ""
+    literals: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
