@@ -1,4 +1,5 @@
-"""SQLSTATE, position and message of wrong statements, as PostgreSQL 15 gives them. REWRITE=1 asks it again (`errors.txt`)."""
+"""SQLSTATE, position and message of wrong statements, as PostgreSQL 15 gives them. REWRITE=1 asks it again
+(`errors.txt`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Types and names of output columns, compared with what PostgreSQL 15 said. REWRITE=1 asks it again (`types.txt`)."""
+"""Types and names of output columns, compared with what PostgreSQL 15 said. REWRITE=1 asks it again
+(`types.txt`)."""
 
 from __future__ import annotations
 
