@@ -46,9 +46,9 @@ RULES: Final[tuple[Rule, ...]] = (
     _plain(extract_join_keys),
     order_joins,
     _plain(merge_projects),
+    choose_index,
     _plain(prune_columns),
     _plain(merge_projects),
-    choose_index,
     _plain(limit_into_sort),
 )
 

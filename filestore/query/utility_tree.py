@@ -126,7 +126,8 @@ def _set_word(_b: Builder, tree: Any) -> st.Utility:
 
 
 def _set_authorization(_b: Builder, tree: Any) -> st.Utility:
-    return st.SetVariable("session_authorization", _value(child(tree, *_VALUES)), _local(tree))
+    value = child(tree, *_VALUES)
+    return st.SetVariable("session_authorization", None if value is None else _value(value), _local(tree))
 
 
 def _set_constraints(_b: Builder, _tree: Any) -> st.Utility:
