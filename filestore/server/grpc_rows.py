@@ -135,7 +135,9 @@ class RowsService(rows_pb2_grpc.RowsServicer):
             try:
                 return await self._answer(context, self._update, request, retrying=attempt + 1 < UPSERT_ATTEMPTS)
             except _LostRace:
-                continue
+                # The row is committed but perhaps not durable yet: until then it is in the way and not to be seen.
+                async with self.sessions.call() as call:
+                    await call.catch_up()
         return None
 
     async def Delete(self, request: Any, context: Any) -> Any:

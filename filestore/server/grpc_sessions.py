@@ -82,6 +82,10 @@ class Call:
             await self._run(self.session.execute(_COMMIT))
         await self._run(self.session.finish())
 
+    async def catch_up(self) -> None:
+        """Returns when all that is committed is durable, and so visible to what begins now."""
+        await self._run(_until_durable(self.database))
+
     async def undo(self, error: BaseException) -> None:
         """Rolls back what the call has done."""
         self.session.failed(error)
@@ -97,6 +101,15 @@ class Call:
             with self.database.lock:
                 steps.close()
             raise
+
+
+def _until_durable(database: Database) -> Steps[None]:
+    log = database.engine.log
+    wait = log.when_durable(log.end_lsn)
+    if not wait.done:
+        yield wait
+    if wait.error is not None:
+        raise wait.error
 
 
 class Sessions:
