@@ -67,7 +67,7 @@ class Point:
 
     def _unpacked(self, raw: bytes) -> Row:
         at = _ROW_HEAD
-        row = []
+        row: list[Any] = []
         for decode in self._decoders:
             (length,) = _LENGTH.unpack_from(raw, at)
             at += 4

@@ -274,7 +274,7 @@ def _one_string(column: Vector) -> str | None:
     raw = column.data[0].tobytes()
     length = int.from_bytes(raw[:4], "little")
     if length <= INLINE_BYTES:
-        return raw[4 : 4 + length].decode()
+        return str(raw[4 : 4 + length], "utf-8")
     start = int.from_bytes(raw[12:], "little")
     assert column.heap is not None
     return str(column.heap[start : start + length].tobytes(), "utf-8")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+import os
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -43,13 +45,18 @@ def test_an_error_fails_the_transaction(connection: filestore.Connection) -> Non
     assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
 
 
+def insert_and_raise(data_dir: Path) -> None:
+    with filestore.connect(data_dir) as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+        raise ZeroDivisionError
+
+
 def test_the_block_commits_or_rolls_back_and_closes(data_dir: Path) -> None:
     with filestore.connect(str(data_dir)) as connection:
         connection.execute("CREATE TABLE t (a integer)")
     assert connection.closed
-    with pytest.raises(ZeroDivisionError), filestore.connect(data_dir) as connection:
-        connection.execute("INSERT INTO t VALUES (1)")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        insert_and_raise(data_dir)
     with filestore.connect(data_dir) as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
 
@@ -92,7 +99,8 @@ def test_executemany(connection: filestore.Connection) -> None:
 def fill(connection: filestore.Connection, rows: int) -> None:
     connection.execute("CREATE TABLE big (id integer PRIMARY KEY, name text, day date)")
     connection.execute(
-        "INSERT INTO big SELECT i, 'name number ' || i, DATE '2000-01-01' + i % 1000 FROM generate_series(1, ?) AS s(i)",
+        "INSERT INTO big SELECT i, 'name number ' || i, DATE '2000-01-01' + i % 1000"
+        " FROM generate_series(1, ?) AS s(i)",
         (rows,),
     )
     connection.commit()
@@ -171,22 +179,14 @@ def test_returning_and_tags(connection: filestore.Connection) -> None:
 
 def test_two_threads_wait_for_each_other(connection: filestore.Connection) -> None:
     connection.execute("CREATE TABLE t (a integer)")
-    faults: list[BaseException] = []
 
     def work(number: int) -> None:
-        try:
-            for i in range(50):
-                connection.execute("INSERT INTO t VALUES (?)", (number * 1000 + i,))
-                connection.execute("SELECT count(*) FROM t").fetchall()
-        except BaseException as error:
-            faults.append(error)
+        for i in range(50):
+            connection.execute("INSERT INTO t VALUES (?)", (number * 1000 + i,))
+            connection.execute("SELECT count(*) FROM t").fetchall()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not faults
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
     assert connection.execute("SELECT count(*) FROM t").fetchone() == (200,)
 
 
@@ -260,8 +260,6 @@ def test_another_process_is_named(connection: filestore.Connection, data_dir: Pa
     )
     done = subprocess.run([sys.executable, "-c", script, str(data_dir)], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("55006 "), done.stderr
-    import os
-
     assert str(os.getpid()) in done.stdout
 
 

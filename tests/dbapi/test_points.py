@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import filestore
 
-TABLE = """CREATE TABLE item (id integer PRIMARY KEY, s smallint, b bigint, f boolean, n numeric(12,3), t text, v varchar(30),
-    c char(6), big numeric(30,2), d date)"""
+TABLE = """CREATE TABLE item (id integer PRIMARY KEY, s smallint, b bigint, f boolean, n numeric(12,3), t text,
+    v varchar(30), c char(6), big numeric(30,2), d date)"""
 
 
 def fill(connection: filestore.Connection, chance: random.Random, rows: int) -> None:

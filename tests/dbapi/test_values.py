@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def random_row(chance: random.Random) -> tuple[Any, ...]:
         chance.randrange(-(2**63), 2**63),
         chance.uniform(-1e300, 1e300),
         Decimal(chance.randrange(-(10**12) + 1, 10**12)).scaleb(-2),
-        Decimal(chance.randrange(-(10**40), 10**40)).scaleb(-chance.randrange(30), __import__("decimal").Context(prec=100)),
+        Decimal(chance.randrange(-(10**40), 10**40)).scaleb(-chance.randrange(30), Context(prec=100)),
         text,
         text,
         chance.randbytes(chance.randrange(30)),

@@ -20,4 +20,5 @@ def test_the_generated_modules_are_up_to_date(tmp_path: Path) -> None:
     made = sorted((tmp_path / PROTO).parent.iterdir())
     assert len(made) == 3
     for file in made:
-        assert file.read_text() == (ROOT / file.relative_to(tmp_path)).read_text(), f"run the command above for {file.name}"
+        committed = ROOT / file.relative_to(tmp_path)
+        assert file.read_text() == committed.read_text(), f"{file.name}: run tools/protoc.sh"

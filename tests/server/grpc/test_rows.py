@@ -7,6 +7,7 @@ import base64
 import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,8 @@ def test_pages(port: Port, seed: int) -> None:
             break
     assert found == keys
     assert len(port.rows.List(pb.ListRequest(parent=parent)).rows) == min(100, len(keys))
-    for wrong in (pb.ListRequest(parent=parent, page_size=-1), pb.ListRequest(parent=parent, page_token="bm9uc2Vuc2U=")):
+    made_up = pb.ListRequest(parent=parent, page_token="bm9uc2Vuc2U=")
+    for wrong in (pb.ListRequest(parent=parent, page_size=-1), made_up):
         assert refused(port.rows.List, wrong)[0] is grpc.StatusCode.INVALID_ARGUMENT
     port.sql("CREATE TABLE other (a integer, b text, PRIMARY KEY (a, b))")
     token = port.rows.List(pb.ListRequest(parent=parent, page_size=1)).next_page_token
@@ -194,22 +196,14 @@ def test_upserts_and_etags(port: Port) -> None:
 
 def test_concurrent_upserts_lose_nothing(port: Port) -> None:
     port.sql("CREATE TABLE item (id integer PRIMARY KEY, v integer)")
-    faults: list[BaseException] = []
 
     def work(v: int) -> None:
-        try:
-            for i in range(10):
-                row = pb.Row(name=f"{PARENT}/item/rows/{i}", values={"v": number(v)})
-                port.rows.Update(pb.UpdateRequest(row=row, allow_missing=True))
-        except BaseException as error:
-            faults.append(error)
+        for i in range(10):
+            row = pb.Row(name=f"{PARENT}/item/rows/{i}", values={"v": number(v)})
+            port.rows.Update(pb.UpdateRequest(row=row, allow_missing=True))
 
-    threads = [threading.Thread(target=work, args=(v,)) for v in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not faults
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
     assert len(port.rows.List(pb.ListRequest(parent=f"{PARENT}/item")).rows) == 10
 
 
