@@ -42,8 +42,8 @@ class ArrayBinder(CallBinder):
             raise self.refuse("array subscripts", node)
         index = node.expressions[0]
         number = self.coercion.to(self.bind(index), INT4, position=self.position(index))
-        if isinstance(index, exp.Literal):  # the parser counts literals from 0
-            number = e.Const(INT4, int(index.this) + 1)
+        if isinstance(number, e.Const):  # the parser counts literals from 0
+            number = e.Const(INT4, int(number.value) + 1)
         return e.Call(UNKNOWN, "array_item", (array, number))
 
     def contained(self, node: Any, right: Any, *, any_of: bool) -> e.Expr | None:

@@ -127,9 +127,9 @@ class _From:
             raise errors.FeatureNotSupported("LATERAL is not supported", position=self.position(lateral))
         binder = ExprBinder(self.context, scope, "LATERAL", self._no_subquery)
         exprs = [binder.bind_settled(x.this if isinstance(x, exp.Alias) else x) for x in query.expressions]
-        self._check_names(alias, names, len(exprs), lateral)
-        given = names + [output_name(x) if not isinstance(x, exp.Alias) else name_of(x.args["alias"])
-                         for x in query.expressions[len(names):]]  # fmt: skip
+        self._check_names(alias, names, len(exprs))
+        unnamed = query.expressions[len(names) :]
+        given = names + [name_of(x.args["alias"]) if isinstance(x, exp.Alias) else output_name(x) for x in unnamed]
         columns = [ScopeColumn(n, x, OutputColumn(n, x.type)) for n, x in zip(given, exprs, strict=True)]
         scope.add(Relation(alias, columns, aliased=True))
 
@@ -270,7 +270,7 @@ class _From:
                 position=self.position(node),
             )
         outside = Scope(self.scope.outer)
-        binder = ExprBinder(self.context, outside, "function arguments", self._no_subquery)
+        binder = ExprBinder(self.context, outside, "function arguments", self._on_subquery)
         args = binder.all_of(call.expressions)
         self.scope.correlated.extend(outside.correlated)
         found = select(SET_FUNCTIONS[name], tuple(a.type for a in args))
