@@ -97,7 +97,7 @@ def merge_spreads(
 
 @njit(nogil=True, cache=True)
 def extreme_words(codes: Any, first: Any, second: Any, valid: Any, greatest: bool, best: Any) -> None:
-    """best[g] = the first row with the least (greatest) word, -1 without rows; `second` breaks ties unless it has
+    """best[g] = the last row with the least (greatest) word, -1 without rows; `second` breaks ties unless it has
     length 0.
     """
     for i in range(len(codes)):
@@ -111,7 +111,7 @@ def extreme_words(codes: Any, first: Any, second: Any, valid: Any, greatest: boo
         x, y = first[i], first[b]
         if x == y and len(second) > 0:
             x, y = second[i], second[b]
-        if (x > y) if greatest else (x < y):
+        if (x >= y) if greatest else (x <= y):
             best[g] = i
 
 
@@ -135,7 +135,7 @@ def extreme_views(codes: Any, views: Any, heap: Any, valid: Any, greatest: bool,
             if p != q:
                 sign = p - q
                 break
-        if (sign > 0) if greatest else (sign < 0):
+        if (sign >= 0) if greatest else (sign <= 0):
             best[g] = i
 
 

@@ -85,8 +85,8 @@ class ExecutionContext:
     session_function: values of functions that ask the session or the registry (version, current_user, format_type
     ...), by name and canonical arguments. compile: when hot pipelines are fused: "always" (and waited for),
     "background", "never". statement_us and transaction_us are microseconds since 1970, UTC.
-    lock: the engine lock, held while an index is read. measured: for EXPLAIN ANALYZE, (rows, milliseconds) of every plan
-    node by its id().
+    lock: the engine lock, held while an index is read. measured: for EXPLAIN ANALYZE, (rows, milliseconds) of
+    every plan node by its id().
     """
 
     snapshot: Any = None

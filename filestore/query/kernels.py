@@ -26,9 +26,10 @@ from typing import Any
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 
-def frozen(array: Any) -> Any:
+def frozen(array: NDArray[Any]) -> NDArray[Any]:
     """A contiguous, read-only view (or copy) of an array: how kernels are given what they only read.
 
     Segments are read-only and fresh arrays are not; numba would compile every kernel once for each.

@@ -75,7 +75,9 @@ class Stream:
         return Stream(self.items, run, self.rows, self.bulky or bulky)
 
     def measured(self, node: int, into: dict[int, tuple[int, float]]) -> Stream:
-        """The stream with its rows and the time of making them (inputs included, summed over workers) added up in `into`."""
+        """The stream with its rows and the time of making them (inputs included, summed over workers) added up in
+        `into`.
+        """
         work = self.work
 
         def run(item: Any) -> Iterator[Batch]:

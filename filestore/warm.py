@@ -1,0 +1,122 @@
+"""Warming up: every kernel compiled, or loaded from numba's cache, before the first statement needs it.
+
+Two kinds of steps. `query.kernels.WARMERS` call kernels directly with their real signatures. `_statements` are run by
+a session over a database on a simulated disk in memory, so that the kernels of storage, index, transactions and ports
+are touched in the way that real statements touch them, without a list of them to keep up to date. Nothing of it
+stays.
+
+What this does not do: fused pipelines (`query/compile.py`), which are compiled for the plans that people really run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from filestore import types
+from filestore.database import Database, DatabaseOptions
+from filestore.hal.simulated import SimulatedDisk
+from filestore.query import render
+from filestore.query.kernels import WARMERS
+from filestore.query.text_parse import from_binary, from_text
+from filestore.query.vectors import empty_values
+from filestore.session import Session
+from filestore.txn.drive import drive
+from filestore.types import Kind, SqlType
+
+Progress = Callable[[int, int, str], None]
+
+_ROWS = 25_000
+"""Rows of the bulk load: just enough for sealed segments to be built."""
+
+_SMALL = """
+create table w (i int4 primary key, b int8, s int2, f float8, n numeric(12,2), m numeric, t text, v varchar(40), d date,
+  ts timestamp, z timestamptz, l bool, u uuid, y bytea, p interval, unique (t, d));
+insert into w values (1, 2, 3, 1.5, 1.25, 1.5, 'a', 'a long string of characters', '2024-01-01', '2024-01-01',
+  '2024-01-01', true, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'x', '1 day'), (2, null, null, null, null, null, 'b',
+  null, null, null, null, null, null, null, null);
+select * from w;
+select * from w where i = 1;
+select * from w where i in (1, 2) and b > 0;
+select * from w where i between 1 and 2 order by i desc;
+select * from w where t = 'a';
+update w set b = b + 1, t = 'another long string of characters' where i = 2;
+update w set n = n * 2 where b > 1;
+select t, count(*), sum(b), avg(n), min(t), max(d), sum(f), stddev(f), sum(m) from w group by t order by t;
+select count(distinct t), string_agg(v, ',') from w;
+select a.i, x.t from w a left join w x on a.t = x.t and a.d = x.d where a.t like '%a%' or a.v ilike 'A%';
+select upper(t), length(v), substring(v from 3 for 20), t || v, btrim(t), position('l' in v), i::text, n::int4 from w;
+select i from w union select b from w except select s from w;
+delete from w where i = 1;
+begin; insert into w (i, t) values (9, 'z'); rollback;
+"""
+
+_BULK = f"""
+create table q (i int8 primary key, g text, t text, n numeric(15,2), d date);
+insert into q select x, case when x % 3 = 0 then 'a' else 'b' end, 'row number ' || x, x, date '2024-01-01' + (x %
+  100)::int4 from generate_series(1, {_ROWS}) as s(x);
+select g, count(*), sum(n), max(t), min(d) from q where d > '2024-02-01' and t like 'row%' group by g order by g;
+select * from q where i = 77;
+select q.i, r.t from q join q r on q.i = r.i order by r.t desc limit 3;
+select count(*) from (select distinct n, t from q) x;
+delete from q where i < 10;
+update q set n = n + 1 where i < 20;
+"""
+
+
+def warm(progress: Progress | None = None) -> None:
+    """Compiles or loads every kernel. `progress(done, of, what)` is called before each step and once at the end.
+
+    The first time on a machine takes most of a minute, later ones less than a second. Any thread.
+    """
+    steps = list(_steps())
+    for done, (what, step) in enumerate(steps):
+        if progress is not None:
+            progress(done, len(steps), what)
+        step()
+    if progress is not None:
+        progress(len(steps), len(steps), "ready")
+
+
+def _steps() -> Iterator[tuple[str, Callable[[], None]]]:
+    for warmer in WARMERS:
+        yield warmer.__module__.rpartition(".")[2], warmer
+    for kind in Kind:
+        if kind is not Kind.VOID:
+            yield f"text and binary form of {kind.value}", lambda kind=kind: _forms(SqlType(kind))  # type: ignore[misc]
+    yield "text and binary form of scaled decimals", lambda: _forms(types.numeric(12, 2))
+    disk = SimulatedDisk(record=False)
+    yield "small statements", lambda: _statements(disk, _SMALL)
+    yield "recovery", lambda: _statements(disk, "select * from w;")
+    yield "bulk statements", lambda: _statements(disk, _BULK)
+    yield "sealed segments", lambda: _statements(disk, "select * from q where i < 100 and g = 'a';")
+
+
+def _forms(sql_type: SqlType) -> None:
+    """Renders and reads values of a type."""
+    vector = empty_values(sql_type, 2)
+    if sql_type.physical is types.Physical.VARNUM:
+        vector = empty_values(types.numeric(12, 2), 2)
+    text = render.text(vector, None)
+    from_text(sql_type, text.offsets, text.data, None, None) if len(text.data) else None
+    binary = render.binary(vector)
+    from_binary(sql_type, binary.offsets, binary.data, None)
+
+
+def _statements(disk: SimulatedDisk, script: str) -> None:
+    database = Database.over(disk, DatabaseOptions(compile="never"))
+    try:
+        session = database.session()
+        _run(database, session, script)
+        session.close()
+    finally:
+        database.close()
+
+
+def _run(database: Database, session: Session, script: str) -> None:
+    for statement in session.parse(script):
+        result = drive(session.execute(statement), database.lock, session.poll)
+        for batch in result.batches:
+            for column in batch.columns:
+                render.text(column, None)
+                render.binary(column)
+        drive(session.finish(), database.lock, session.poll)

@@ -1,0 +1,117 @@
+"""The fused loop gives, to the bit, what the vectorised operators give: random data with nulls, dead rows, all
+kinds of conditions.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import random
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from filestore import types
+from filestore.query import fuse
+from filestore.query.compile import Compiler
+from filestore.query.operators import fused_aggregate
+from tests.query.exec.standin import Memory
+
+QUERIES = """
+select count(*) from t
+select sum(n), avg(n), min(n), max(n), count(n), count(*) from t where i < 700
+select s, c, sum(n * (1 - m)), sum(n * (1 - m) * (1 + m)), avg(m), count(*) from t where d <= '2021-06-01' group by s, c
+select sum(n * m) from t where d >= '2020-03-01' and d < '2021-03-01' and m between 0.02 and 0.06 and n < 24
+select g, count(*), sum(i), min(d), max(d), sum(i) filter (where b) from t group by g
+select b, sum(case when i % 2 = 0 then 1 else 0 end) from t group by b
+select b, sum(case when i > 500 then n else 0.00 end) from t group by b
+select s, count(*) from t where s like 'a%' or s = 'bb' group by s
+select count(*) from t where s in ('a', 'bb') and not b
+select c, max(i + g) from t where (g = 1 or i < 100) and n > m group by c
+select sum(i), count(g) from t where g is null
+select sum(k), avg(k) from t where k <> 5
+select g, b, sum(g * 2 - i) from t where d > date '2020-05-05' group by g, b
+""".strip().splitlines()
+
+
+@pytest.fixture(autouse=True)
+def compiler(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Compiler:
+    made = Compiler(tmp_path_factory.getbasetemp() / "plans")
+    monkeypatch.setattr(fuse, "COMPILER", made)
+    return made
+
+
+def table(rng: random.Random, nulls: float, rows: int) -> Memory:
+    def maybe(value: object) -> object:
+        return None if rng.random() < nulls else value
+
+    memory = Memory()
+    data = [
+        (
+            i,
+            maybe(rng.randint(0, 3)),
+            maybe(rng.choice(["a", "bb", "a long string of characters"])),
+            rng.choice(["x", "y"]),
+            maybe(Decimal(rng.randint(-5000, 5000)).scaleb(-2)),
+            maybe(Decimal(rng.randint(0, 10)).scaleb(-2)),
+            rng.randint(18262, 19000),
+            rng.random() < 0.5,
+            maybe(rng.randint(-(2**62), 2**62)),
+        )
+        for i in range(rows)
+    ]
+    columns = {
+        "i": types.INT4, "g": types.INT2, "s": types.TEXT, "c": types.bpchar(1), "n": types.numeric(15, 2),
+        "m": types.numeric(15, 2), "d": types.DATE, "b": types.BOOL, "k": types.INT8,
+    }  # fmt: skip
+    dead = np.array([rng.random() < 0.1 for _ in data]) if nulls else None
+    memory.add("t", columns, data, slots=300, dead=dead)
+    return memory
+
+
+@pytest.mark.parametrize("nulls", [0.0, 0.2])
+def test_fused_is_vectorised(nulls: float) -> None:
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    memory = table(random.Random(seed), nulls, 1000)
+    for sql in QUERIES:
+        assert memory.query(sql, compile="always") == memory.query(sql, compile="never"), sql
+
+
+def test_the_loops_really_run(compiler: Compiler) -> None:
+    memory = table(random.Random(1), 0.0, 1000)
+    fused = 0
+    for sql in QUERIES:
+        before = len(compiler._ready)
+        memory.query(sql, compile="always")
+        fused += len(compiler._ready) > before
+    assert fused >= 9
+
+
+def test_source_survives_and_is_found_again(compiler: Compiler) -> None:
+    memory = table(random.Random(2), 0.0, 500)
+    sql = "select c, sum(n) from t where i > 5 group by c"
+    want = memory.query(sql, compile="always")
+    again = Compiler(compiler._directory)
+    stored = sorted(p.name for p in pathlib.Path(compiler._directory or "").glob("plan_*.py"))
+    assert stored
+    assert again.get("def kernel(n):\n    return n\n", [1], "always") is not None
+    assert memory.query(sql.replace("5", "6"), compile="always") != []
+    assert memory.query(sql, compile="always") == want
+
+
+def test_background_compiles_meanwhile(compiler: Compiler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_aggregate, "MIN_ROWS", 1)
+    memory = table(random.Random(3), 0.0, 1000)
+    sql = "select c, sum(n), count(*) from t where i > 9 group by c"
+    want = memory.query(sql, compile="never")
+    assert memory.query(sql, compile="background") == want
+    assert compiler.wait(60)
+    assert memory.query(sql, compile="background") == want
+
+
+def test_sums_beyond_64_bits_take_the_other_way() -> None:
+    memory = Memory()
+    big = 2**62 + 12345
+    memory.add("t", {"k": types.INT8}, [(big,)] * 1000, slots=100)
+    assert memory.query("select sum(k) from t", compile="always") == [(str(big * 1000),)]
