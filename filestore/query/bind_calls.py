@@ -66,6 +66,7 @@ class CallBinder(PredicateBinder):
         return e.Case(unified[0].type, tuple(zip(conditions, unified[1:], strict=True)), unified[0])
 
     def coalesce(self, node: Any) -> e.Expr:
+        self._some_arguments(node)
         args = self.coercion.unify(
             self.all_of(node.expressions), "COALESCE", [self.position(n) for n in node.expressions]
         )
@@ -79,7 +80,12 @@ class CallBinder(PredicateBinder):
         value = equal.args[0] if isinstance(equal, e.Call) else self.coercion.settle(left)
         return e.Case(value.type, ((equal, e.Const(value.type, None)),), value)
 
+    def _some_arguments(self, node: Any) -> None:
+        if not node.expressions:
+            raise errors.SqlSyntaxError('syntax error at or near ")"', position=self.position(node))
+
     def extreme(self, node: Any, name: str) -> e.Expr:
+        self._some_arguments(node)
         args = self.coercion.unify(
             self.all_of(node.expressions), name.upper(), [self.position(n) for n in node.expressions]
         )

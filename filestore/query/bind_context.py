@@ -57,6 +57,8 @@ def name_of(identifier: Any) -> str:
     """The folded name of an Identifier (or of a marked string)."""
     if isinstance(identifier, str):
         return fold(identifier.replace(MARK, ""))
+    if not isinstance(identifier, exp.Expr):
+        raise errors.SqlSyntaxError("syntax error: a name is missing")
     text = str(identifier.this).replace(MARK, "")
     return shorten(text) if identifier.args.get("quoted") else fold(text)
 

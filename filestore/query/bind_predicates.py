@@ -110,7 +110,7 @@ class PredicateBinder(BaseBinder):
         element: SqlType | None = None
         while isinstance(node, exp.Paren | exp.Cast):
             if isinstance(node, exp.Cast):
-                if getattr(node.to, "this", None) is not exp.DType.ARRAY:
+                if getattr(node.to, "this", None) is not exp.DType.ARRAY or not node.to.expressions:
                     return None
                 element = sql_type(node.to.expressions[0])
             node = node.this

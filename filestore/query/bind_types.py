@@ -28,6 +28,10 @@ def sql_type(node: Any, position: int | None = None) -> SqlType:
     if isinstance(node, exp.ObjectIdentifier):
         return resolve_type(str(node.this).lower(), (), position)
     kind = node.this
+    if isinstance(kind, exp.Interval):
+        raise errors.FeatureNotSupported(
+            "fields of type interval are not supported", hint="Write interval alone.", position=position
+        )
     if kind is _T.ARRAY:
         inner = node.expressions[0] if node.expressions else None
         shown = inner.sql("postgres").lower() if inner is not None else "array"
@@ -39,7 +43,7 @@ def sql_type(node: Any, position: int | None = None) -> SqlType:
     name = _NAMES.get(kind)
     if name is None:
         raise errors.UndefinedObject(f'type "{str(kind.value).lower()}" does not exist', position=position)
-    if kind is _T.INTERVAL or isinstance(kind, exp.Interval):
+    if kind is _T.INTERVAL:
         return resolve_type("interval", _modifiers(node, position), position)
     return resolve_type(name, _modifiers(node, position), position)
 

@@ -372,7 +372,10 @@ def number_literal(text: str) -> e.Const:
             return e.Const(INT4, value)
         if -(1 << 63) <= value < 1 << 63:
             return e.Const(INT8, value)
-    number = decimal.Decimal(text)
+    try:
+        number = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        raise errors.SqlSyntaxError(f'syntax error at or near "{text}"') from None
     exponent = number.as_tuple().exponent
     if isinstance(exponent, int) and exponent > 0:  # 1e3 is shown as 1000
         number = number.quantize(decimal.Decimal(1), context=decimal.Context(prec=2000))
