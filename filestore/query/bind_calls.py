@@ -185,6 +185,8 @@ class CallBinder(PredicateBinder):
 
     def arguments(self, name: str, node: Any) -> list[e.Expr]:
         """The bound arguments of a call that is no aggregate. Errors with 42883 for f(*), 42809 for f(DISTINCT x)."""
+        if name in f.UNSUPPORTED_FUNCTIONS:
+            raise self.refuse(f"function {name}()", node)
         for item in node.expressions:
             if isinstance(item, exp.Star):
                 raise self._no_function(f"{name}()", node)

@@ -118,7 +118,8 @@ class _From:
         return self._joined(join, left, right, scope, right_scope, offset)
 
     def _lateral(self, join: Any, scope: Scope) -> None:
-        """CROSS JOIN LATERAL (SELECT expressions): names for expressions over the row so far; no rows are added or lost."""
+        """CROSS JOIN LATERAL (SELECT expressions): names for expressions over the row so far; no rows are added or
+        lost."""
         lateral = join.this
         query = lateral.this.this if isinstance(lateral.this, exp.Subquery) else None
         alias, names = self._alias(lateral)
