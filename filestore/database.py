@@ -1,7 +1,7 @@
 """A directory opened as a database: the only module that knows all rooms and wires them together.
 
-`Database.open` takes the directory's lock, recovers, and starts the workers; `session` gives out sessions, which are the only way in.
-One process holds a directory at a time; several sessions and ports share one `Database`.
+`Database.open` takes the directory's lock, recovers, and starts the workers; `session` gives out sessions, which are
+the only way in. One process holds a directory at a time; several sessions and ports share one `Database`.
 
 Thread rule: `lock` guards all state changes (an RLock: the engine lock); everything here may be called from any thread.
 """
@@ -23,14 +23,15 @@ from filestore.query.statements import Statement
 from filestore.session import Session
 from filestore.txn.engine import Engine, EngineOptions
 
-# Jobs mostly wait for the disk or run nogil kernels; more threads than cores keep short ones from queueing behind long ones.
+# Jobs mostly wait for the disk or run nogil kernels; more threads than cores keep short ones from queueing behind
+# long ones.
 _JOB_THREADS = 8
 
 
 @dataclass(frozen=True)
 class DatabaseOptions:
-    """How a directory is opened. direct: whether O_DIRECT is demanded. compile: when hot scans are fused ("background", "always",
-    "never"). engine: see `EngineOptions`."""
+    """How a directory is opened. direct: whether O_DIRECT is demanded. compile: when hot scans are fused
+    ("background", "always", "never"). engine: see `EngineOptions`."""
 
     direct: DirectIO = DirectIO.OPTIONAL
     compile: str = "background"

@@ -1,8 +1,9 @@
 """One tree of errors, each class carrying its SQLSTATE and whether a retry can succeed.
 
 The tree is the contract between the rooms and the ports: a port translates an `Error` into an ErrorResponse, a gRPC
-status or a PEP 249 exception by its fields alone and never by its text. Bugs are `InternalError` (XX000) or
-a plain Python exception that the session turns into one; a failed store is `StorageFailed`, after which nothing is acknowledged.
+status or a PEP 249 exception by its fields alone and never by its text. Bugs are `InternalError` (XX000) or a plain
+Python exception that the session turns into one; a failed store is `StorageFailed`, after which nothing is
+acknowledged.
 
 Source of the codes: PostgreSQL 15, Appendix A. Only 40001 and 40P01 are retryable (RELIABILITY R45).
 """

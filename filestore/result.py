@@ -21,8 +21,8 @@ class Notice:
 
 @dataclass(slots=True)
 class CopyIn:
-    """COPY ... FROM STDIN waiting for data. A port feeds chunks (any thread, one at a time, without the engine lock), then runs
-    `Session.finish_copy(copy)` as a statement, or `Session.abort_copy(copy)` when the client gives up."""
+    """COPY ... FROM STDIN waiting for data. A port feeds chunks (any thread, one at a time, without the engine lock),
+    then runs `Session.finish_copy(copy)` as a statement, or `Session.abort_copy(copy)` when the client gives up."""
 
     column_count: int
     binary: bool
@@ -49,9 +49,9 @@ class CopyOut:
 class Result:
     """The answer to one statement.
 
-    columns: None when the statement returns no rows (NoData), else the row description. batches: the rows, once; iterating may
-    raise, may take long and must not happen with the engine lock held; `inline` says that it is cheap enough for the event loop.
-    tag: the command tag without SELECT's count (see `command_tag`).
+    columns: None when the statement returns no rows (NoData), else the row description. batches: the rows, once;
+    iterating may raise, may take long and must not happen with the engine lock held; `inline` says that it is cheap
+    enough for the event loop. tag: the command tag without SELECT's count (see `command_tag`).
     """
 
     tag: str

@@ -1,9 +1,11 @@
-"""One session: its transaction, settings and statements. Every port and the embedded driver go through it, and only through it.
+"""One session: its transaction, settings and statements. Every port and the embedded driver go through it, and only
+through it.
 
-A statement is a generator (`txn/drive.py`) that yields what it must wait for; the port drives it. The rules of PostgreSQL that
-live here: every statement runs in a transaction; outside BEGIN it is an implicit one, which `finish` commits (at Sync, or at
-the end of a simple Query); an error ends an implicit transaction and fails an explicit one, which then answers 25P02
-to everything but its end. What a statement does is elsewhere: `query/dml.py` and `commands/`.
+A statement is a generator (`txn/drive.py`) that yields what it must wait for; the port drives it. The rules of
+PostgreSQL that live here: every statement runs in a transaction; outside BEGIN it is an implicit one, which `finish`
+commits (at Sync, or at the end of a simple Query); an error ends an implicit transaction and fails an explicit one,
+which then answers 25P02 to everything but its end. What a statement does is elsewhere: `query/dml.py` and
+`commands/`.
 
 Thread rule: one thread at a time; generators run with the engine lock held; `cancel.set` may be called from any thread.
 """
@@ -68,7 +70,8 @@ _LITERAL_TYPES: dict[str, SqlType | None] = {"int4": INT4, "int8": INT8, "numeri
 class Prepared:
     """A prepared statement: bound once, and bound again when the registry has changed since.
 
-    statement is None for an empty query; columns is None when no rows come back. point is its compiled form, if it has one.
+    statement is None for an empty query; columns is None when no rows come back. point is its compiled form, if it
+    has one.
     """
 
     text: str
@@ -82,7 +85,8 @@ class Prepared:
 
 
 class Session:
-    """See the module. `database` owns the engine; `process_id` is this session's number in cancel requests and views."""
+    """See the module. `database` owns the engine; `process_id` is this session's number in cancel requests and views.
+    """
 
     def __init__(
         self,
@@ -205,7 +209,7 @@ class Session:
         if self.transaction is not None and not self.explicit:
             yield from self._commit()
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self) -> None:
         """The statement failed outside its generator (its rows could not be made or sent)."""
         with self.database.lock:
             self._fail()
@@ -241,7 +245,8 @@ class Session:
         except Exception as error:
             self._fail()
             LOG.exception("a statement failed with a bug: %s", self.statement_text)
-            raise errors.InternalError(f"{type(error).__name__}: {error}", hint="This is a bug; please report it.") from error
+            text = f"{type(error).__name__}: {error}"
+            raise errors.InternalError(text, hint="This is a bug; please report it.") from error
 
     def _admitted(self, statement: Statement, steps: Steps[Result]) -> Steps[Result]:
         self._admit(statement)
@@ -281,7 +286,8 @@ class Session:
 
     @property
     def registry_version(self) -> int:
-        """Changes whenever a definition that this session sees may have changed; -1 while it has changed some itself."""
+        """Changes whenever a definition that this session sees may have changed; -1 while it has changed some itself.
+        """
         if self.transaction is not None and self.transaction.registry is not None:
             return -1
         return self.engine.registry.version
@@ -323,7 +329,8 @@ class Session:
         if bound is None:
             bound = self._bind_shape(shape, types) if literals else self.plan(statement)
         if bound is None:
-            # What cannot be bound without its literals (ORDER BY 1) is bound with them; so are errors, for their positions.
+            # What cannot be bound without its literals (ORDER BY 1) is bound with them; so are errors, for their
+            # positions.
             return self.plan(parse(statement.text)[0]), ()
         if version >= 0:
             self.database.plans.put(key, bound)
@@ -366,7 +373,8 @@ class Session:
     def run_point(self, prepared: Prepared, request: Array, bind_at: int, at: int) -> int:
         """Answers a prepared point SELECT by its compiled form; see `PointSelect.run`. Engine lock held.
 
-        Negative when there is none, when its definitions have changed, or when the transaction asks for the general path.
+        Negative when there is none, when its definitions have changed, or when the transaction asks for the general
+        path.
         """
         point, engine = prepared.point, self.engine
         if point is None or self.failed_block or prepared.version != engine.registry.version:

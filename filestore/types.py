@@ -1,8 +1,10 @@
-"""The one table of SQL types: name, OIDs, stored form, Arrow type. Every room and every port reads it; nobody keeps another.
+"""The one table of SQL types: name, OIDs, stored form, Arrow type. Every room and every port reads it; nobody keeps
+another.
 
-A `SqlType` is a kind plus its modifiers (numeric's precision and scale, varchar's and char's length). Its stored form is a
-fixed-width numpy vector (`storage_dtype`); variable-length kinds store 16-byte Arrow string views, as uint64[n, 2], plus a heap
-of bytes. Text and binary forms of values are the business of `query/render*.py` and `query/parse_text*.py`.
+A `SqlType` is a kind plus its modifiers (numeric's precision and scale, varchar's and char's length). Its stored form
+is a fixed-width numpy vector (`storage_dtype`); variable-length kinds store 16-byte Arrow string views, as uint64[n,
+2], plus a heap of bytes. Text and binary forms of values are the business of `query/render*.py` and
+`query/parse_text*.py`.
 
 Physical forms (see `Physical`):
 
@@ -14,8 +16,9 @@ Physical forms (see `Physical`):
 | VARNUM   | uint64[n, 2]      | any other numeric: its canonical decimal text as a string view       |
 | WIDE     | uint64[n, 2]      | uuid (16 bytes, big-endian order), interval (months|days<<32, microseconds) |
 
-Dates count days from 1970-01-01, times and timestamps microseconds (timestamps from 1970-01-01 00:00, timestamptz in UTC), as in Arrow;
-the wire's epoch (2000-01-01) is the ports' concern. -infinity and infinity are the least and greatest value of the stored integer.
+Dates count days from 1970-01-01, times and timestamps microseconds (timestamps from 1970-01-01 00:00, timestamptz in
+UTC), as in Arrow; the wire's epoch (2000-01-01) is the ports' concern. -infinity and infinity are the least and
+greatest value of the stored integer.
 
 Source: PostgreSQL 15 pg_type; Apache Arrow columnar format 1.4 (variable-size binary view layout).
 """
@@ -103,7 +106,9 @@ KINDS: dict[Kind, KindInfo] = {
     Kind.BYTEA: KindInfo(17, 1001, "<u8", 16, _V, "U", False, -1, ("bytea",)),
     Kind.DATE: KindInfo(1082, 1182, "<i4", 4, _F, "D", False, 4, ("date",)),
     Kind.TIME: KindInfo(1083, 1183, "<i8", 8, _F, "D", False, 8, ("time without time zone", "time")),
-    Kind.TIMESTAMP: KindInfo(1114, 1115, "<i8", 8, _F, "D", False, 8, ("timestamp without time zone", "timestamp", "datetime")),
+    Kind.TIMESTAMP: KindInfo(
+        1114, 1115, "<i8", 8, _F, "D", False, 8, ("timestamp without time zone", "timestamp", "datetime")
+    ),
     Kind.TIMESTAMPTZ: KindInfo(1184, 1185, "<i8", 8, _F, "D", True, 8, ("timestamp with time zone", "timestamptz")),
     Kind.INTERVAL: KindInfo(1186, 1187, "<u8", 16, _W, "T", True, 16, ("interval",)),
     Kind.UUID: KindInfo(2950, 2951, "<u8", 16, _W, "U", False, 16, ("uuid",)),
@@ -162,7 +167,9 @@ class SqlType:
     @cached_property
     def dtype(self) -> np.dtype[np.generic]:
         """dtype of one element of the stored vector; 16-byte forms are uint64[n, 2]."""
-        return np.dtype(np.int64) if self.physical is Physical.DEC64 else np.dtype("<u8" if self.width == 16 else self.info.dtype)
+        if self.physical is Physical.DEC64:
+            return np.dtype(np.int64)
+        return np.dtype("<u8" if self.width == 16 else self.info.dtype)
 
     @cached_property
     def width(self) -> int:
@@ -187,9 +194,7 @@ class SqlType:
             return f"{self.kind.value}({self.length})"
         if self.precision is not None:
             return f"numeric({self.precision},{self.scale or 0})"
-        if self.kind is Kind.BPCHAR:
-            return "bpchar"
-        return self.kind.value
+        return "bpchar" if self.kind is Kind.BPCHAR else str(self.kind.value)
 
     def __str__(self) -> str:
         return self.name
@@ -268,7 +273,9 @@ BY_NAME: dict[str, Kind] = {name: kind for kind, info in KINDS.items() for name 
 
 
 def registered_number(kind: Kind, oid: int) -> str:
-    """How an oid of a reg* type is shown where no session can be asked for its name: types by name, all else by number."""
+    """How an oid of a reg* type is shown where no session can be asked for its name: types by name, all else by
+    number.
+    """
     if oid == 0:
         return "-"
     found = BY_OID.get(oid) if kind is Kind.REGTYPE else None

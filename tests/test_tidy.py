@@ -30,8 +30,8 @@ RETURNS_ANNOTATED_MIN = 0.95
 ROOMS = (
     ("cli", "demo", "__main__"),
     ("server", "dbapi"),
-    ("session",),
-    ("database", "result"),
+    ("database", "session", "commands", "catalog"),
+    ("result",),
     ("query",),
     ("txn",),
     ("index",),

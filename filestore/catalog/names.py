@@ -1,7 +1,7 @@
 """What the binder and the executor ask of a session: tables by name, system tables, functions about the session.
 
-Lookups follow the session's search path and see its transaction's own definitions. System tables are real relations made from the
-registry when they are read (`system_tables.py`); nothing is matched by a statement's text.
+Lookups follow the session's search path and see its transaction's own definitions. System tables are real relations
+made from the registry when they are read (`system_tables.py`); nothing is matched by a statement's text.
 
 Thread rule: engine lock held, except `system_table`, which takes it.
 """

@@ -1,6 +1,8 @@
-"""Statements that are not planned: transactions, settings, definitions, COPY, EXPLAIN. One module a family, one dispatch here.
+"""Statements that are not planned: transactions, settings, definitions, COPY, EXPLAIN. One module a family, one
+dispatch here.
 
-Each command is a generator over the session (`txn/drive.py`) that returns a `Result`; what is not built is refused by name.
+Each command is a generator over the session (`txn/drive.py`) that returns a `Result`; what is not built is refused by
+name.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """COPY, both ways: text, csv, binary and parquet, from and to files and clients.
 
-FROM is one pipeline over worker threads: bytes (or a Parquet file) become vectors, rows are completed with defaults and checked, and
-a loader adds them to the table, a few as an INSERT would, many as sealed segments. Whatever fails aborts the transaction: nothing
-stays half loaded.
+FROM is one pipeline over worker threads: bytes (or a Parquet file) become vectors, rows are completed with defaults
+and checked, and a loader adds them to the table, a few as an INSERT would, many as sealed segments. Whatever fails
+aborts the transaction: nothing stays half loaded.
 
-Thread rule: commands run with the engine lock held, parsing without it; a `CopyIn` is fed without it, by one thread at a time.
+Thread rule: commands run with the engine lock held, parsing without it; a `CopyIn` is fed without it, by one thread
+at a time.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from filestore.query import dml
 from filestore.query import plan as p
 from filestore.query import statements as s
 from filestore.query.bind_ddl import bind_checks, bind_default
-from filestore.query.copy import CopyOptions, reader, writer
+from filestore.query.copy import reader, writer
 from filestore.query.copy.files import open_output, read_chunks
-from filestore.query.copy.options import copy_options
+from filestore.query.copy.options import CopyOptions, copy_options
 from filestore.query.copy.parquet_format import ParquetChunk, read_parquet, write_parquet
 from filestore.query.copy.stream import CopyChunk
 from filestore.query.evaluate import evaluate
@@ -47,7 +48,8 @@ def run(session: Session, command: s.Copy) -> Steps[Result]:
     """Runs COPY. From or to a client the result carries a `CopyIn` or `CopyOut`, and the port does the rest."""
     if command.target == "program":
         raise errors.FeatureNotSupported(
-            "COPY ... PROGRAM is not supported", hint="Pipe the program's output through the client, e.g. psql's \\copy."
+            "COPY ... PROGRAM is not supported",
+            hint="Pipe the program's output through the client, e.g. psql's \\copy.",
         )
     return _copy_from(session, command) if command.direction == "from" else _copy_to(session, command)
 
@@ -97,8 +99,13 @@ def _copy_from(session: Session, command: s.Copy) -> Steps[Result]:
     source = ClientBytes()
     steps = load.steps(lambda: load.parsed(source, options), source)
     job = Job(session.database.workers, lambda: drive(steps, session.database.lock, session.poll))
-    columns = len(load.ordinals)
-    copy = CopyIn(columns, options.format == "binary", source.put, lambda: _finish(source, job), lambda: _give_up(source, job))
+    copy = CopyIn(
+        len(load.ordinals),
+        options.format == "binary",
+        feed=source.put,
+        finish=lambda: _finish(source, job),
+        abort=lambda: _give_up(source, job),
+    )
     return Result("COPY", copy_in=copy)
 
 

@@ -15,7 +15,8 @@ from filestore.storage.wait import Wait
 
 T = TypeVar("T")
 
-# Bytes of a client's data that wait for the parser, and parsed batches that wait for the loader: enough to keep all sides busy.
+# Bytes of a client's data that wait for the parser, and parsed batches that wait for the loader: enough to keep all
+# sides busy.
 CLIENT_BYTES = 32 << 20
 PARSED_BATCHES = 8
 
@@ -72,7 +73,9 @@ class ClientBytes:
 
 
 class Produced(Generic[T]):
-    """Items made by a worker thread, taken under the engine lock without blocking: a Wait stands where the next is not ready."""
+    """Items made by a worker thread, taken under the engine lock without blocking: a Wait stands where the next is
+    not ready.
+    """
 
     def __init__(self, workers: ThreadPoolExecutor, make: Callable[[], Iterable[T]]) -> None:
         self._items: deque[T] = deque()
@@ -94,7 +97,7 @@ class Produced(Generic[T]):
                     self._items.append(item)
                     ready = self._ready
                 ready.finish()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whoever takes the items raises it
             self._error = error
         finally:
             with self._changed:

@@ -1,7 +1,7 @@
 """DECLARE, FETCH, MOVE, CLOSE: cursors over a query's rows, forward and back.
 
-A cursor keeps its query's iterator and the batches already made, so that it can go back; rows it has not reached have not
-been computed. It ends with its transaction; WITH HOLD is refused by name.
+A cursor keeps its query's iterator and the batches already made, so that it can go back; rows it has not reached have
+not been computed. It ends with its transaction; WITH HOLD is refused by name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def run(session: Session, command: Command) -> Steps[Result]:
     match command:
         case s.Declare(name=name, statement=statement, hold=hold):
             if hold:
-                raise errors.FeatureNotSupported("DECLARE ... WITH HOLD is not supported", hint="Fetch inside the transaction.")
+                raise errors.FeatureNotSupported(
+                    "DECLARE ... WITH HOLD is not supported", hint="Fetch inside the transaction."
+                )
             if not session.explicit:
                 raise errors.NoActiveTransaction("DECLARE CURSOR can only be used in transaction blocks")
             if name in session.cursors:
@@ -80,9 +82,9 @@ def run(session: Session, command: Command) -> Steps[Result]:
         case s.CloseCursor(name=None):
             session.close_cursors()
             return Result("CLOSE CURSOR ALL")
-        case s.CloseCursor(name=str() as name):
-            find(session, name)
-            del session.cursors[name]
+        case s.CloseCursor(name=name):
+            find(session, name or "")
+            del session.cursors[name or ""]
             return Result("CLOSE CURSOR")
         case _:
             assert_never(command)
@@ -136,7 +138,8 @@ def _backward(cursor: Cursor, count: int | None) -> tuple[list[Batch], int]:
     high = cursor.position - 1
     low = 0 if count is None else max(0, high - count)
     cursor.position = 0 if count is None or high - count < 0 else low + 1
-    rows = [batch.slice(i, i + 1) for batch in reversed(cursor.between(low, high)) for i in reversed(range(batch.length))]
+    passed = reversed(cursor.between(low, high))
+    rows = [batch.slice(i, i + 1) for batch in passed for i in reversed(range(batch.length))]
     return rows, len(rows)
 
 

@@ -1,7 +1,7 @@
 """CREATE TABLE, DROP TABLE, TRUNCATE, ALTER TABLE ADD key or check, CREATE SCHEMA, DROP SCHEMA.
 
-`query/bind_ddl.py` says what a definition is, `txn/ddl.py` changes it inside the transaction; here the two are joined, with
-PostgreSQL's IF EXISTS notices, and existing rows are checked against what is added.
+`query/bind_ddl.py` says what a definition is, `txn/ddl.py` changes it inside the transaction; here the two are
+joined, with PostgreSQL's IF EXISTS notices, and existing rows are checked against what is added.
 """
 
 from __future__ import annotations

@@ -41,9 +41,9 @@ def run(session: Session, command: Command) -> Steps[Result]:
         case s.Deallocate(name=None):
             session.prepared.clear()
             return Result("DEALLOCATE ALL")
-        case s.Deallocate(name=str() as name):
-            session.named(name)
-            del session.prepared[name]
+        case s.Deallocate(name=name):
+            session.named(name or "")
+            del session.prepared[name or ""]
             return Result("DEALLOCATE")
         case _:
             assert_never(command)

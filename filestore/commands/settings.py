@@ -32,14 +32,14 @@ def run(session: Session, command: Command) -> Steps[Result]:
         case s.ResetVariable(name=None):
             session.settings.reset_all()
             return Result("RESET")
-        case s.ResetVariable(name=str() as name):
-            session.settings.reset(name)
+        case s.ResetVariable(name=name):
+            session.settings.reset(name or "")
             return Result("RESET")
         case s.ShowVariable(name=None):
             columns, batch = text_result(("name", "setting", "description"), session.settings.all())
             return Result("SHOW", columns, iter((batch,)))
-        case s.ShowVariable(name=str() as name):
-            columns, batch = text_result((shown_name(name),), [(session.settings.get(name),)])
+        case s.ShowVariable(name=name):
+            columns, batch = text_result((shown_name(name or ""),), [(session.settings.get(name or ""),)])
             return Result("SHOW", columns, iter((batch,)))
         case s.Discard(what=what):
             if what == "all":

@@ -31,14 +31,13 @@ def run(session: Session, command: Command) -> Steps[Result]:
             session.begin()
             return Result(tag)
         case s.Commit(chain=chain):
+            _refuse_chain(chain)
             _warn_outside(session)
-            tag = yield from session.commit_block()
-            _chain(session, chain)
-            return Result(tag)
+            return Result((yield from session.commit_block()))
         case s.Rollback(chain=chain):
+            _refuse_chain(chain)
             _warn_outside(session)
             session.rollback_block()
-            _chain(session, chain)
             return Result("ROLLBACK")
         case s.SetTransaction(modes=modes, session=whole_session):
             if whole_session:
@@ -49,7 +48,8 @@ def run(session: Session, command: Command) -> Steps[Result]:
                 _change(session, modes)
             return Result("SET")
         case _:
-            name = {s.Savepoint: "SAVEPOINT", s.Release: "RELEASE SAVEPOINT"}.get(type(command), "ROLLBACK TO SAVEPOINT")
+            names = {s.Savepoint: "SAVEPOINT", s.Release: "RELEASE SAVEPOINT", s.RollbackTo: "ROLLBACK TO SAVEPOINT"}
+            name = names[type(command)]
             raise errors.FeatureNotSupported(
                 f"{name} is not supported", hint="Run the statements in transactions of their own."
             )
@@ -60,7 +60,7 @@ def _warn_outside(session: Session) -> None:
         session.notice("WARNING", "25P01", "there is no transaction in progress")
 
 
-def _chain(session: Session, chain: bool) -> None:
+def _refuse_chain(chain: bool) -> None:
     if chain:
         raise errors.FeatureNotSupported("AND CHAIN is not supported", hint="Send BEGIN after it.")
 

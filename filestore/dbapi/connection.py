@@ -202,13 +202,13 @@ class Connection:
             try:
                 yield
             except errors.Error as error:
-                self._session.failed(error)
+                self._session.failed()
                 raised = exceptions.translated(error)
                 if of is not None:
                     raised.position = of.position(raised.position)
                 raise raised from error
-            except exceptions.DatabaseError as error:
-                self._session.failed(error)
+            except exceptions.DatabaseError:
+                self._session.failed()
                 raise
 
     def run(self, steps: Steps[T]) -> T:

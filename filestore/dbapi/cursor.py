@@ -140,7 +140,7 @@ class Cursor:
             self._pull_all()
         except errors.Error as error:
             self._error = error
-            self.connection.session.failed(error)
+            self.connection.session.failed()
 
     def _pull_all(self) -> None:
         while self._source is not None:

@@ -1,8 +1,9 @@
 """Running statements that change rows: INSERT, UPDATE, DELETE, with their constraints and RETURNING.
 
-Each is a generator that yields what it must wait for (another transaction's row, a worker's scan) and returns a `Written`. The
-order is always: run the source to its end, claim the rows, look again at rows that moved, evaluate the new values, check
-the constraints, write. The source is run to its end first, so that a statement never meets its own changes.
+Each is a generator that yields what it must wait for (another transaction's row, a worker's scan) and returns a
+`Written`. The order is always: run the source to its end, claim the rows, look again at rows that moved, evaluate the
+new values, check the constraints, write. The source is run to its end first, so that a statement never meets its own
+changes.
 
 Thread rule: runs with the engine lock held, except inside the jobs it yields.
 """
@@ -44,8 +45,8 @@ class Written:
 
 @dataclass(slots=True)
 class WriteContext:
-    """What a write needs: where it writes (`engine`, `transaction`), how it evaluates (`execution`), how it runs a source to
-    its end (`source`: inline or on a worker)."""
+    """What a write needs: where it writes (`engine`, `transaction`), how it evaluates (`execution`), how it runs a
+    source to its end (`source`: inline or on a worker)."""
 
     engine: Engine
     transaction: Transaction
@@ -76,7 +77,9 @@ def run_insert(node: p.Insert, ctx: WriteContext) -> Generator[Wait, None, Writt
 
 
 def run_update(node: p.Update, ctx: WriteContext) -> Generator[Wait, None, Written]:
-    """Updates the source's rows. A row that another transaction changed meanwhile is looked at again (READ COMMITTED)."""
+    """Updates the source's rows. A row that another transaction changed meanwhile is looked at again (READ
+    COMMITTED).
+    """
     claimed, extras = yield from _claim(node.table, node.source, node.predicate, ctx)
     written = Written(len(claimed))
     if len(claimed) == 0:

@@ -1,7 +1,8 @@
 """Bound expressions as values: names are column numbers, every node has a type, every coercion is an explicit `Cast`.
 
-The binder makes them, the rules rewrite them, the executor evaluates them; none of the three changes one in place. Operators and
-functions are `Call`s named by the table in `functions.py`; argument types already match the chosen overload.
+The binder makes them, the rules rewrite them, the executor evaluates them; none of the three changes one in place.
+Operators and functions are `Call`s named by the table in `functions.py`; argument types already match the chosen
+overload.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Expr:
 class Const(Expr):
     """A literal in canonical form.
 
-    None | bool | int (integers, DATE days, TIME/TIMESTAMP microseconds since 1970, oids) | float | decimal.Decimal | str |
-    bytes (BYTEA; UUID as 16 bytes) | tuple (months, days, microseconds) for INTERVAL.
+    None | bool | int (integers, DATE days, TIME/TIMESTAMP microseconds since 1970, oids) | float | decimal.Decimal |
+    str | bytes (BYTEA; UUID as 16 bytes) | tuple (months, days, microseconds) for INTERVAL.
     """
 
     value: Any
@@ -158,8 +159,8 @@ class OuterValue(Expr):
 class Applied(Expr):
     """A subquery that reads the row around it, run once for each distinct combination of `args`.
 
-    subquery: ScalarSubquery, InSubquery or Exists, in whose plan and arguments `OuterValue(n)` stands for the n-th of `numbers`'s argument.
-    What a join can do is a join (rules/decorrelate.py); this is for the rest, over few rows.
+    subquery: ScalarSubquery, InSubquery or Exists, in whose plan and arguments `OuterValue(n)` stands for the n-th of
+    `numbers`'s argument. What a join can do is a join (rules/decorrelate.py); this is for the rest, over few rows.
     """
 
     args: tuple[Expr, ...]
@@ -171,8 +172,9 @@ class Applied(Expr):
 class Aggregate(Expr):
     """An aggregate call inside an `Aggregate` plan node.
 
-    name: count_star | count | sum | avg | min | max | bool_and | bool_or | stddev_samp | stddev_pop | var_samp | var_pop |
-    string_agg; result types as PostgreSQL's (sum(int4) is bigint, sum(int8) numeric, avg of integers numeric ...).
+    name: count_star | count | sum | avg | min | max | bool_and | bool_or | stddev_samp | stddev_pop | var_samp |
+    var_pop | string_agg; result types as PostgreSQL's (sum(int4) is bigint, sum(int8) numeric, avg of integers
+    numeric ...).
     """
 
     name: str

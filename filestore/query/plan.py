@@ -1,4 +1,5 @@
-"""Plans as values: what a statement will do, in frozen nodes that the rules rewrite, EXPLAIN prints and the executor runs.
+"""Plans as values: what a statement will do, in frozen nodes that the rules rewrite, EXPLAIN prints and the executor
+runs.
 
 Every row-producing node states its output as `columns` (names and types). Expressions in a node index the output of its
 input; a join's see the left columns, then the right ones. Nothing here executes anything.
@@ -40,8 +41,8 @@ class OneRow(Plan):
 class Scan(Plan):
     """Visible rows of a stored table.
 
-    `ordinals` are the table's columns read, in output order; with `address` an int64 column of version addresses follows
-    them. `predicate` is over the output columns and is applied inside the scan.
+    `ordinals` are the table's columns read, in output order; with `address` an int64 column of version addresses
+    follows them. `predicate` is over the output columns and is applied inside the scan.
     """
 
     table: TableDef
@@ -52,8 +53,9 @@ class Scan(Plan):
 
 @dataclass(frozen=True, slots=True)
 class IndexLookup(Plan):
-    """Rows of a table found by equality on every column of a key: `keys` are constant or parameter expressions of the key
-    columns' types, one tuple per looked-up key (IN lists give several). `predicate` holds the rest. Output as in Scan."""
+    """Rows of a table found by equality on every column of a key: `keys` are constant or parameter expressions of the
+    key columns' types, one tuple per looked-up key (IN lists give several). `predicate` holds the rest. Output as in
+    Scan."""
 
     table: TableDef
     key: KeyDef
@@ -65,8 +67,8 @@ class IndexLookup(Plan):
 
 @dataclass(frozen=True, slots=True)
 class IndexRange(Plan):
-    """Rows of a table in key order between bounds on a prefix of a key's columns: equal on `prefix`, then low/high on the
-    next column. Bounds are constant or parameter expressions; None is unbounded. Output as in Scan."""
+    """Rows of a table in key order between bounds on a prefix of a key's columns: equal on `prefix`, then low/high on
+    the next column. Bounds are constant or parameter expressions; None is unbounded. Output as in Scan."""
 
     table: TableDef
     key: KeyDef
@@ -150,7 +152,8 @@ class JoinKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Join(Plan):
-    """Hash join on equal `left_keys`/`right_keys` (each over its own side), with `residual` over left columns then right.
+    """Hash join on equal `left_keys`/`right_keys` (each over its own side), with `residual` over left columns then
+    right.
 
     Without keys: nested loops over blocks. SEMI and ANTI output the left columns only.
     """
@@ -232,9 +235,9 @@ class Insert(Plan):
 class Update(Plan):
     """`source` yields (address, extra columns ...): candidate versions and the columns of UPDATE ... FROM.
 
-    `predicate`, `assignments` (ordinal, value) are over the table's whole row followed by the extra columns, so that a row that
-    changed while its writer was waited for can be looked at again (READ COMMITTED). `checks` are over the new row,
-    `returning` over the new row followed by the extra columns.
+    `predicate`, `assignments` (ordinal, value) are over the table's whole row followed by the extra columns, so that
+    a row that changed while its writer was waited for can be looked at again (READ COMMITTED). `checks` are over the
+    new row, `returning` over the new row followed by the extra columns.
     """
 
     table: TableDef
@@ -267,9 +270,9 @@ class Explain(Plan):
 class Bound:
     """A bound statement, ready to run with parameters: what the plan cache keeps.
 
-    kind: "select" | "insert" | "update" | "delete" | "explain". `tables` are the definitions it depends on; it is stale as
-    soon as the registry holds another definition under one of their oids. `little`: whatever the tables hold, running it touches few
-    rows (it only looks up keys).
+    kind: "select" | "insert" | "update" | "delete" | "explain". `tables` are the definitions it depends on; it is
+    stale as soon as the registry holds another definition under one of their oids. `little`: whatever the tables
+    hold, running it touches few rows (it only looks up keys).
     """
 
     kind: str

@@ -1,8 +1,8 @@
 """What was made of statement texts: parsing and binding cost hundreds of microseconds, looking them up costs one.
 
-A plan is right as long as the registry has not changed since it was made, so its key holds the registry's version. Sessions
-whose open transaction has changed the registry do not use the plans. A parsed statement depends on its text alone.
-Least recently used entries go first.
+A plan is right as long as the registry has not changed since it was made, so its key holds the registry's version.
+Sessions whose open transaction has changed the registry do not use the plans. A parsed statement depends on its text
+alone. Least recently used entries go first.
 
 Thread rule: used with the engine lock held.
 """

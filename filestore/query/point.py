@@ -1,7 +1,8 @@
 """Recognising point SELECTs: statements that one compiled call can answer, from Bind's bytes to the DataRow.
 
-`point_of(bound)` returns the shape of `SELECT columns FROM table WHERE integer_key = $1`, None for any other plan. A `PointSelect`
-belongs to a prepared statement; `run` answers from a snapshot timestamp, or says that the general path must.
+`point_of(bound)` returns the shape of `SELECT columns FROM table WHERE integer_key = $1`, None for any other plan. A
+`PointSelect` belongs to a prepared statement; `run` answers from a snapshot timestamp, or says that the general path
+must.
 
 Thread rule: `run` with the engine lock held (it walks the index).
 """
@@ -26,7 +27,9 @@ _TEXT_KINDS = frozenset({Kind.TEXT, Kind.VARCHAR, Kind.BPCHAR, Kind.NAME})
 
 @dataclass(slots=True)
 class PointSelect:
-    """The compiled form of one prepared point SELECT; `out` is reused by every call, `stored` is (Table, StoredKey) once it ran."""
+    """The compiled form of one prepared point SELECT; `out` is reused by every call, `stored` is (Table, StoredKey)
+    once it ran.
+    """
 
     table: TableDef
     key: KeyDef
@@ -37,11 +40,11 @@ class PointSelect:
     def run(
         self, directory: Array, pages: Array, timestamp: int, mark: int, bound: int, request: Any, bind_at: int, at: int
     ) -> int:
-        """Writes the row's DataRow into `out` from `at`; returns the position behind it (`at` when there is no such row), or
-        a negative number when the general path must answer.
+        """Writes the row's DataRow into `out` from `at`; returns the position behind it (`at` when there is no such
+        row), or a negative number when the general path must answer.
 
-        directory, pages: the table's and the index's memory. timestamp, mark, bound: the snapshot. request: uint8[] holding the
-        Bind message, bind_at: where its parameter format codes begin.
+        directory, pages: the table's and the index's memory. timestamp, mark, bound: the snapshot. request: uint8[]
+        holding the Bind message, bind_at: where its parameter format codes begin.
         """
         return k.point_select(  # type: ignore[no-any-return]
             directory, pages, timestamp, mark, bound, self.shape, request, bind_at, self.out, at
@@ -50,9 +53,11 @@ class PointSelect:
 
 def point_of(bound: p.Bound) -> PointSelect | None:
     """The point SELECT that a bound statement is, None when it is none."""
-    plan, projection = bound.plan, None
+    plan = bound.plan
+    projection: tuple[Expr, ...] | None = None
     if isinstance(plan, p.Project):
-        plan, projection = plan.input, plan.exprs
+        projection = plan.exprs
+        plan = plan.input
     if bound.kind != "select" or len(bound.parameters) != 1 or not isinstance(plan, p.IndexLookup):
         return None
     if plan.predicate is not None or plan.address or len(plan.keys) != 1 or len(plan.key.columns) != 1:

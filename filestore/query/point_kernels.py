@@ -1,9 +1,11 @@
 """A point SELECT in one compiled call: the parameters' bytes in, the DataRow's bytes out.
 
-What the kernel does is what the general path does with Bind, index lookup, visibility, recheck and rendering; it handles the
-common case only and returns a negative number for everything else, upon which the general path runs. It writes nothing but `out`.
+What the kernel does is what the general path does with Bind, index lookup, visibility, recheck and rendering; it
+handles the common case only and returns a negative number for everything else, upon which the general path runs. It
+writes nothing but `out`.
 
-`shape` int64: [key column, bits of the key's integer, bits of the parameter's integer, outputs, then (column, form, extra) for each].
+`shape` int64: [key column, bits of the key's integer, bits of the parameter's integer, outputs, then (column, form,
+extra) for each].
 """
 
 from __future__ import annotations
@@ -51,12 +53,12 @@ SHAPE_HEAD = 4
 
 
 @njit(nogil=True, cache=True)
-def read_short(raw: Any, at: int) -> int:
+def read_short(raw: Any, at: int) -> Any:
     return (np.int64(raw[at]) << 8) | np.int64(raw[at + 1])
 
 
 @njit(nogil=True, cache=True)
-def read_signed(raw: Any, at: int, width: int) -> int:
+def read_signed(raw: Any, at: int, width: int) -> Any:
     """A big-endian two's complement integer of `width` bytes."""
     value = np.int64(raw[at])
     if value > 127:
@@ -67,7 +69,7 @@ def read_signed(raw: Any, at: int, width: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def read_decimal(raw: Any, at: int, length: int) -> tuple[bool, int]:
+def read_decimal(raw: Any, at: int, length: int) -> Any:
     """(understood, value) of up to 18 digits with an optional minus; anything else is for the general parser."""
     negative = length > 0 and raw[at] == MINUS
     start = at + 1 if negative else at
@@ -84,7 +86,7 @@ def read_decimal(raw: Any, at: int, length: int) -> tuple[bool, int]:
 
 
 @njit(nogil=True, cache=True)
-def parameter(request: Any, at: int, bits: int) -> tuple[bool, int, int]:
+def parameter(request: Any, at: int, bits: int) -> Any:
     """(understood, value, position of the result formats) of Bind's only parameter, from its format codes on."""
     formats = read_short(request, at)
     at += 2
@@ -109,7 +111,7 @@ def parameter(request: Any, at: int, bits: int) -> tuple[bool, int, int]:
 
 
 @njit(nogil=True, cache=True)
-def load_integer(data: int, slot: int, width: int) -> int:
+def load_integer(data: int, slot: int, width: int) -> Any:
     """A stored integer of 2, 4 or 8 bytes."""
     if width == 8:
         return load_i64(data + slot * 8)
@@ -119,7 +121,7 @@ def load_integer(data: int, slot: int, width: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def is_null(row: Any, field: int, slot: int) -> bool:
+def is_null(row: Any, field: int, slot: int) -> Any:
     valid = row[field + VALID]
     if valid == 0:
         return False
@@ -129,7 +131,7 @@ def is_null(row: Any, field: int, slot: int) -> bool:
 
 
 @njit(nogil=True, cache=True)
-def put_integer(out: Any, at: int, value: int) -> int:
+def put_integer(out: Any, at: int, value: int) -> Any:
     if value < 0:
         out[at] = MINUS
         return put_unsigned(out, at + 1, np.uint64(-(value + 1)) + np.uint64(1))
@@ -137,7 +139,7 @@ def put_integer(out: Any, at: int, value: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def put_decimal(out: Any, at: int, value: int, scale: int) -> int:
+def put_decimal(out: Any, at: int, value: int, scale: int) -> Any:
     """A scaled integer with `scale` digits behind the point."""
     if value < 0:
         out[at] = MINUS
@@ -153,7 +155,7 @@ def put_decimal(out: Any, at: int, value: int, scale: int) -> int:
 
 
 @njit(nogil=True, cache=True)
-def put_string(row: Any, field: int, slot: int, characters: int, out: Any, at: int) -> int:
+def put_string(row: Any, field: int, slot: int, characters: int, out: Any, at: int) -> Any:
     """A string's bytes, padded with blanks to `characters`; FALLBACK when `out` is too small for it."""
     view = row[field + DATA] + slot * 16
     if row[field + ENCODING] == CODES:
@@ -181,7 +183,7 @@ def put_string(row: Any, field: int, slot: int, characters: int, out: Any, at: i
 
 
 @njit(nogil=True, cache=True)
-def put_column(row: Any, field: int, slot: int, form: int, extra: int, binary: bool, out: Any, at: int) -> int:
+def put_column(row: Any, field: int, slot: int, form: int, extra: int, binary: bool, out: Any, at: int) -> Any:
     """Writes one value's bytes; FALLBACK for what only the general path can write."""
     if form == STRING:
         return put_string(row, field, slot, extra, out, at)
@@ -201,7 +203,7 @@ def put_column(row: Any, field: int, slot: int, form: int, extra: int, binary: b
 
 
 @njit(nogil=True, cache=True)
-def put_row(directory: Any, address: int, shape: Any, request: Any, formats_at: int, out: Any, at: int) -> int:
+def put_row(directory: Any, address: int, shape: Any, request: Any, formats_at: int, out: Any, at: int) -> Any:
     """Writes a DataRow; returns the position behind it, or FALLBACK."""
     row = directory[address >> SLOT_BITS]
     slot = address & SLOT_MASK
@@ -246,11 +248,12 @@ def point_select(
     bind_at: int,
     out: Any,
     out_at: int,
-) -> int:
+) -> Any:
     """Looks up the row that a Bind message names and writes its DataRow at `out_at`.
 
-    timestamp, mark and bound are the snapshot's. Returns the position behind what was written (`out_at` itself when there is no such row), or FALLBACK. Errors are the general
-    path's: a parameter that it would refuse is not understood here.
+    timestamp, mark and bound are the snapshot's. Returns the position behind what was written (`out_at` itself when
+    there is no such row), or FALLBACK. Errors are the general path's: a parameter that it would refuse is not
+    understood here.
     """
     good, value, formats_at = parameter(request, bind_at, shape[2])
     if not good:

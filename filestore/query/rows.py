@@ -16,7 +16,8 @@ from filestore.types import TEXT, Kind, Physical, SqlType
 
 
 def stored_form(vector: Vector, sql_type: SqlType, length: int) -> Vector:
-    """The vector as a column of `sql_type` stores it: `length` rows, no dictionary, numerics as scaled int64 or canonical text.
+    """The vector as a column of `sql_type` stores it: `length` rows, no dictionary, numerics as scaled int64 or
+    canonical text.
 
     The value already has the column's type (the binder put the cast there); only the physical form changes.
     """

@@ -103,8 +103,8 @@ class Rows:
                 self._check()
                 yield batch
             self._run(session.finish())
-        except errors.Error as error:
-            session.failed(error)
+        except errors.Error:
+            session.failed()
             raise
         finally:
             session.close()

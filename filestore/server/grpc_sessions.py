@@ -86,9 +86,9 @@ class Call:
         """Returns when all that is committed is durable, and so visible to what begins now."""
         await self._run(_until_durable(self.database))
 
-    async def undo(self, error: BaseException) -> None:
+    async def undo(self) -> None:
         """Rolls back what the call has done."""
-        self.session.failed(error)
+        self.session.failed()
         if self.session.explicit:
             await self._run(self.session.execute(_ROLLBACK))
 
@@ -131,8 +131,8 @@ class Sessions:
         except asyncio.CancelledError:
             borrowed.session.close()
             raise
-        except BaseException as error:
-            await borrowed.undo(error)
+        except BaseException:
+            await borrowed.undo()
             self._give_back(borrowed)
             raise
         self._give_back(borrowed)

@@ -1,8 +1,8 @@
 """What a table is: columns, keys, checks. Plain frozen values, shared by registry, log, binder and ports.
 
-A definition never changes in place: DDL makes a new one and the registry swaps it at commit. `storage_id` names the stored
-rows; TRUNCATE and rewriting DDL give a table a new one, so that the old rows stay readable until the transaction commits.
-`to_json`/`from_json` are the one serial form, used by the log's DDL records and the manifest.
+A definition never changes in place: DDL makes a new one and the registry swaps it at commit. `storage_id` names the
+stored rows; TRUNCATE and rewriting DDL give a table a new one, so that the old rows stay readable until the
+transaction commits. `to_json`/`from_json` are the one serial form, used by the log's DDL records and the manifest.
 """
 
 from __future__ import annotations

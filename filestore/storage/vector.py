@@ -1,15 +1,16 @@
 """Vectors and batches: the one form in which rows travel between storage, executor and ports.
 
-A `Vector` is a column of n values of one SQL type in its physical form (filestore.types). A `Batch` is vectors of equal length.
-Both are immutable by convention: kernels write into fresh arrays, never into a vector that was handed out, because a vector is
-often a view of a segment that other threads read. Slicing never copies.
+A `Vector` is a column of n values of one SQL type in its physical form (filestore.types). A `Batch` is vectors of
+equal length. Both are immutable by convention: kernels write into fresh arrays, never into a vector that was handed
+out, because a vector is often a view of a segment that other threads read. Slicing never copies.
 
 String views are Arrow's 16-byte layout as uint64[n, 2]: word 0 holds the length (low 32 bits) and the first 4 bytes;
-word 1 holds bytes 4-11 when length <= 12, else buffer index (always 0, low 32 bits) and heap offset (high 32 bits). Unused
-inline bytes are zero, so equal short strings are equal words.
+word 1 holds bytes 4-11 when length <= 12, else buffer index (always 0, low 32 bits) and heap offset (high 32 bits).
+Unused inline bytes are zero, so equal short strings are equal words.
 
-A dictionary-encoded vector has unsigned `data` codes and a `dictionary` vector of the distinct values; `plain()` decodes it.
-A general numeric (no declared scale, or an intermediate that outgrew int64) has `data` of dtype object with decimal.Decimal values.
+A dictionary-encoded vector has unsigned `data` codes and a `dictionary` vector of the distinct values; `plain()`
+decodes it. A general numeric (no declared scale, or an intermediate that outgrew int64) has `data` of dtype object
+with decimal.Decimal values.
 
 Source: Apache Arrow columnar format 1.4, "Variable-size Binary View Layout".
 """
@@ -35,9 +36,10 @@ INLINE_BYTES = 12
 class Vector:
     """n values of one type.
 
-    data: FIXED: dtype[n]; DEC64: int64[n] scaled by 10**scale; VIEW/VARNUM/WIDE: uint64[n, 2]; numeric intermediates: object[n];
-    with a dictionary: uint8/uint16/uint32[n] codes. valid: bool[n], None means no nulls; data at null rows is zero or
-    arbitrary and must not be looked at. heap: bytes behind the views. Thread rule: read from anywhere, written by nobody.
+    data: FIXED: dtype[n]; DEC64: int64[n] scaled by 10**scale; VIEW/VARNUM/WIDE: uint64[n, 2]; numeric intermediates:
+    object[n]; with a dictionary: uint8/uint16/uint32[n] codes. valid: bool[n], None means no nulls; data at null rows
+    is zero or arbitrary and must not be looked at. heap: bytes behind the views. Thread rule: read from anywhere,
+    written by nobody.
     """
 
     type: SqlType
@@ -111,7 +113,8 @@ class Vector:
         elif self.type.width == 16:
             assert self.data.shape == (n, 2) and self.data.dtype == np.uint64, "16-byte forms are uint64[n, 2]"
         else:
-            assert self.data.dtype == self.type.dtype and self.data.shape == (n,), f"{self.type} data is {self.data.dtype}"
+            assert self.data.dtype == self.type.dtype, f"{self.type} data is {self.data.dtype}"
+            assert self.data.shape == (n,), "one value a row"
 
 
 @dataclass(slots=True)
@@ -139,7 +142,9 @@ class Batch:
 
 
 def views_of(values: Sequence[bytes | None]) -> tuple[Array, Array, Array | None]:
-    """Builds (views uint64[n, 2], heap uint8[], valid bool[n] or None) from Python bytes; for literals and small inputs."""
+    """Builds (views uint64[n, 2], heap uint8[], valid bool[n] or None) from Python bytes; for literals and small
+    inputs.
+    """
     views = np.zeros((len(values), 2), np.uint64)
     raw = views.view(np.uint8).reshape(-1, 16)
     lengths = views.view(np.uint32).reshape(-1, 4)

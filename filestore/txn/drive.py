@@ -1,9 +1,9 @@
 """Driving statements: a statement is a generator that yields what it must wait for; a driver waits and resumes it.
 
-The generator's code runs with the engine lock held, the waiting happens without it, so a statement is written once and serves
-an embedded caller's thread (`drive`), a port's thread (`drive`) and the event loop (`drive_async`). While waiting, a
-driver asks `poll` every few milliseconds; whatever `poll` raises (cancel, a timeout) is thrown into the generator, which
-cleans up as after any other error.
+The generator's code runs with the engine lock held, the waiting happens without it, so a statement is written once
+and serves an embedded caller's thread (`drive`), a port's thread (`drive`) and the event loop (`drive_async`). While
+waiting, a driver asks `poll` every few milliseconds; whatever `poll` raises (cancel, a timeout) is thrown into the
+generator, which cleans up as after any other error.
 
 The idea of one protocol written as a generator with two thin drivers is psycopg 3's (`generators.py`, `waiting.py`).
 """
@@ -11,7 +11,6 @@ The idea of one protocol written as a generator with two thin drivers is psycopg
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -20,7 +19,8 @@ from filestore.storage.wait import Wait
 
 T = TypeVar("T")
 
-# How long a wait goes on before cancel and timeouts are looked at: bounds the delay of a cancel, costs nothing when waits are short.
+# How long a wait goes on before cancel and timeouts are looked at: bounds the delay of a cancel, costs nothing when
+# waits are short.
 POLL_SECONDS = 0.02
 
 Steps = Generator[Wait, None, T]
@@ -42,7 +42,7 @@ class Job(Wait, Generic[T]):
     def _run(self) -> None:
         try:
             self._value = self._work()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - `value` raises it
             self._raised = error
         self.finish()
 
@@ -53,11 +53,11 @@ class Job(Wait, Generic[T]):
         return self._value  # type: ignore[return-value]
 
 
-def drive(steps: Steps[T], lock: threading.RLock, poll: Callable[[], None]) -> T:  # type: ignore[valid-type]
+def drive(steps: Steps[T], lock: Any, poll: Callable[[], None]) -> T:
     """Runs a statement to its end on the calling thread and returns its result; raises what it raises."""
     fault: BaseException | None = None
     while True:
-        with lock:  # type: ignore[attr-defined]
+        with lock:
             try:
                 wait = next(steps) if fault is None else steps.throw(fault)
             except StopIteration as stop:
@@ -66,7 +66,7 @@ def drive(steps: Steps[T], lock: threading.RLock, poll: Callable[[], None]) -> T
         while not wait.block(POLL_SECONDS):
             try:
                 poll()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - thrown into the statement
                 fault = error
                 break
 
@@ -92,7 +92,7 @@ async def drive_async(steps: Steps[T], lock: Any, poll: Callable[[], None]) -> T
             except TimeoutError:
                 try:
                     poll()
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - thrown into the statement
                     fault = error
                     break
 

@@ -1,4 +1,6 @@
-"""What goes wrong around a store: a directory in use, damaged files, a full disk, clients that break the rules or vanish."""
+"""What goes wrong around a store: a directory in use, damaged files, a full disk, clients that break the rules or
+vanish.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Bad statements and bad data, each over the port and embedded: SQLSTATE, message, position, hint and constraint fields.
+"""Bad statements and bad data, each over the port and embedded: SQLSTATE, message, position, hint and constraint
+fields.
 
-Every case is one that users meet; the words are PostgreSQL's where PostgreSQL has any. After each the table must be as before.
+Every case is one that users meet; the words are PostgreSQL's where PostgreSQL has any. After each the table must be
+as before.
 """
 
 from __future__ import annotations

@@ -146,12 +146,13 @@ class Dialogue:
     def failed(self, error: BaseException, message: m.Message | None) -> None:
         """Tells the client of an error while `message` was served, and goes on as the protocol has it."""
         shown = presentable(error)
-        self.session.failed(error)
+        self.session.failed()
         self._drop_portals()
         self._tell_changes()
         self.out.append(r.error_response(shown).encode())
         self.incoming = None
-        if isinstance(message, m.Query | m.FunctionCall):
+        kind = message.kind if isinstance(message, m.Broken) else b"" if message is None else message.KIND
+        if kind in (b"Q", b"F"):
             self._ready()
         else:
             self.state = State.SKIPPING
