@@ -7,6 +7,7 @@ statement fails as a whole, and the transaction with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from filestore.dbapi.placeholders import Template
@@ -42,6 +43,12 @@ def execute(connection: Connection, of: Template, rows: Sequence[Sequence[Any]])
 
 def column_type(values: Sequence[Any]) -> SqlType | None:
     """The type that all values of a parameter are sent as."""
+    classes = set(map(type, values)) - {NoneType}
+    if classes == {str}:
+        return None
+    if classes == {int}:
+        given = values if None not in values else [value for value in values if value is not None]
+        return common_type(type_of(min(given)), type_of(max(given)))
     found: SqlType | None = None
     for value in values:
         if value is None:

@@ -45,6 +45,9 @@ _INT8: Final = 2**63
 _DAYS: Final = (dt.date.min.toordinal() - EPOCH_ORDINAL, dt.date.max.toordinal() - EPOCH_ORDINAL)
 _TIMESTAMPS: Final = (_DAYS[0] * DAY_US, (_DAYS[1] + 1) * DAY_US - 1)
 
+# Strings that are taken as they are.
+_WHOLE_STRINGS: Final = frozenset({Kind.TEXT, Kind.VARCHAR})
+
 # --- the SQL type of a Python value -------------------------------------------------------------------------------
 
 
@@ -113,6 +116,8 @@ def vector(sql_type: SqlType, values: Sequence[Any], settings: Any = None) -> Ve
         bound = 1 << (8 * sql_type.width - 1)
         if all(v.__class__ is int and -bound <= v < bound for v in values):
             return Vector(sql_type, np.array(values, sql_type.dtype))
+    if kind in _WHOLE_STRINGS and sql_type.length is None and all(v.__class__ is str and "\0" not in v for v in values):
+        return from_python(sql_type, values)
     return from_python(sql_type, [None if v is None else canonical(sql_type, v, settings) for v in values])
 
 
