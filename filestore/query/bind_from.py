@@ -270,8 +270,10 @@ class _From:
                 hint="generate_series() is.",
                 position=self.position(node),
             )
+        from filestore.query.bind_query import subquery_binder
+
         outside = Scope(self.scope.outer)
-        binder = ExprBinder(self.context, outside, "function arguments", self._on_subquery)
+        binder = ExprBinder(self.context, outside, "function arguments", subquery_binder(self.context))
         args = binder.all_of(call.expressions)
         self.scope.correlated.extend(outside.correlated)
         found = select(SET_FUNCTIONS[name], tuple(a.type for a in args))
@@ -302,7 +304,7 @@ class _From:
 
     def _no_subquery(self, node: Any, _outer: Scope) -> tuple[Plan, Scope]:
         raise errors.FeatureNotSupported(
-            "a subquery in a function in FROM is not supported", position=self.position(node)
+            "a subquery in LATERAL is not supported", position=self.position(node)
         )
 
     # -- joins -------------------------------------------------------------------------------------

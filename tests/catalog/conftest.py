@@ -55,7 +55,7 @@ class Local:
             result = drive(session.execute(statement), lock, poll)
             try:
                 rows = [row for batch in result.batches for row in text_rows(batch, session.settings)]
-            except BaseException as error:
+            except BaseException:
                 session.failed()
                 raise
             drive(session.finish(), lock, poll)

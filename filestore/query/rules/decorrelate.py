@@ -11,8 +11,9 @@ select list is computed after the join. An aggregate can be passed by equalities
 keys. A scalar subquery without aggregate must be seen to yield one row at most: by a unique key, or by LIMIT
 1; over system tables the first row is taken.
 
-What does not fit is refused (0A000). Source of the idea: Neumann, Kemper, "Unnesting Arbitrary Queries", BTW
-2015; only the simple half of it is here.
+What does not fit is run once for each distinct combination of the outer values that it reads (`applied`); in
+joins' conditions and ORDER BY it is refused (0A000). Source of the idea: Neumann, Kemper, "Unnesting Arbitrary
+Queries", BTW 2015; only the simple half of it is here.
 """
 
 from __future__ import annotations
@@ -75,8 +76,16 @@ def _node(plan: Plan) -> Plan:
             width = len(plan.keys)
             calls = tuple(c for c in exprs[width:] if isinstance(c, e.Aggregate))
             return replace(plan, input=below, keys=tuple(exprs[:width]), calls=calls)
+        case p.FunctionScan() | p.Values():  # no row of their own: what they read is further out
+            return map_exprs(plan, lambda x: e.transform(x, _run_for_each))
         case _:
             raise _refused()
+
+
+def _run_for_each(x: e.Expr) -> e.Expr:
+    if isinstance(x, e.ScalarSubquery | e.InSubquery | e.Exists) and _is_correlated(x.plan):
+        return applied(x)
+    return x
 
 
 # --- what reads what ------------------------------------------------------------------------------
