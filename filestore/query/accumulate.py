@@ -76,7 +76,7 @@ class Count:
 
     def merge(self, states: Sequence[Array], codes: Array, groups: int) -> Array:
         out = np.zeros(groups, np.int64)
-        kernels.sum_int64(codes, np.concatenate(states), NO_VALID, out)
+        kernels.sum_int64(codes, frozen(np.concatenate(states)), NO_VALID, out)
         return out
 
     def finish(self, state: Array) -> Vector:

@@ -2,7 +2,7 @@
 
 `fused(node, ...)` looks at a plan once and gives a `FusedAggregate`, or None when something in it is not of the
 simple kinds: columns of integers, dates, timestamps, booleans, scaled decimals and dictionary-encoded strings;
-comparisons, + - *, AND, OR, NOT, CASE, IS NULL, conditions on one dictionary column; keys that are columns; count,
+comparisons, + - *, AND, OR, NOT, CASE, conditions on one dictionary column; keys that are columns; count,
 sum, avg, min and max. `FusedAggregate.partial` then makes the same `Partial` of a morsel as the vectorised path
 does, to the bit, or None when that morsel does not fit (plain strings, too many groups, sums that the columns'
 bounds do not prove safe): then the morsel goes the vectorised way.
@@ -27,238 +27,17 @@ from filestore.query import plan as p
 from filestore.query.accumulate import ExactSum
 from filestore.query.compile import COMPILER
 from filestore.query.context import ExecutionContext
-from filestore.query.evaluate import Held, columns_read, evaluate, truth
+from filestore.query.evaluate import columns_read, evaluate, truth
+from filestore.query.fuse_code import WORD_KINDS, Bounds, Fold, Ranges, Shape, Unfit, Writer, is_text, within
 from filestore.query.kernels import frozen
 from filestore.query.operators.aggregate import Partial
-from filestore.query.scalar.decimals import result_bounds
 from filestore.query.vectors import INT64_MAX
 from filestore.storage.vector import Array, Batch, Vector
-from filestore.types import INTEGER_KINDS, Kind, Physical, SqlType
+from filestore.types import INTEGER_KINDS, Kind, SqlType
 
 MAX_GROUPS = 4096
 """Places of directly addressed groups: their accumulators stay in the first-level caches."""
-
-CASE_VALUES_MAX = 8
-"""A longer CASE is left to the vectorised path, which evaluates a branch only for its rows."""
-
-_WORD_KINDS = INTEGER_KINDS | {Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.BOOL}
-_RESULT_BOUNDS = {Kind.INT2: 2**15, Kind.INT4: 2**31}
-_COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
-_ARITHMETIC = {"add": "+", "sub": "-", "mul": "*"}
 _FOLDS = ("count_star", "count", "sum", "avg", "min", "max")
-
-Bounds = tuple[int, int]
-Ranges = Callable[[int], Bounds]
-
-
-class Unfit(Exception):
-    """The plan or morsel is none of the simple kinds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """Generated code of an int64 value; `columns` are those whose null makes it null, `bounds` its interval given
-    the columns'.
-    """
-
-    code: str
-    columns: frozenset[int]
-    scale: int
-    bounds: Callable[[Ranges], Bounds]
-
-
-@dataclass(slots=True)
-class Fold:
-    """One accumulator of the loop: code adds `word` where `condition` and the columns are not null. Kinds: count,
-    sum, min, max.
-    """
-
-    kind: str
-    word: Word | None
-    condition: str
-    columns: frozenset[int]
-
-
-@dataclass(slots=True)
-class Shape:
-    """What the generated function reads: scan columns used as words, lookup tables, constants."""
-
-    columns: list[int] = field(default_factory=list)
-    tables: list[tuple[int, e.Expr]] = field(default_factory=list)
-    constants: list[int] = field(default_factory=list)
-
-    def column(self, index: int) -> str:
-        if index not in self.columns:
-            self.columns.append(index)
-        return f"x{self.columns.index(index)}"
-
-    def constant(self, value: int) -> str:
-        if value not in self.constants:
-            self.constants.append(value)
-        return f"k{self.constants.index(value)}"
-
-    def table(self, column: int, condition: e.Expr) -> str:
-        self.tables.append((column, condition))
-        return f"t{len(self.tables) - 1}"
-
-
-# --- expressions -----------------------------------------------------------------------------------------------------
-
-
-class Writer:
-    """Writes expressions over the scan's columns as code. Raises Unfit."""
-
-    def __init__(self, types: Sequence[SqlType], shape: Shape) -> None:
-        self.types = types
-        self.shape = shape
-
-    def word(self, expr: e.Expr) -> Word:
-        """An int64 value: integer, date, timestamp, boolean, or decimal with a scale."""
-        match expr:
-            case e.Column(index=i):
-                return self._column(i)
-            case Held():
-                return self._constant(expr)
-            case e.Call(name="add" | "sub" | "mul" as name, args=(left, right)):
-                return self._arithmetic(expr, name, self.word(left), self.word(right))
-            case e.Cast(arg=arg) if _widens(arg.type, expr.type):
-                return self.word(arg)
-            case e.Case():
-                return self._case(expr)
-        raise Unfit(type(expr).__name__)
-
-    def _column(self, index: int) -> Word:
-        sql_type = self.types[index]
-        if sql_type.kind not in _WORD_KINDS and sql_type.physical is not Physical.DEC64:
-            raise Unfit(str(sql_type))
-        name = self.shape.column(index)
-        return Word(name, frozenset((index,)), sql_type.scale or 0, lambda ranges: ranges(index))
-
-    def _constant(self, held: Held) -> Word:
-        vector = held.vector
-        simple = vector.type.kind in _WORD_KINDS or vector.is_decimal64
-        if not simple or (vector.valid is not None and not vector.valid[0]):
-            raise Unfit("constant")
-        value = int(vector.data[0])
-        return Word(self.shape.constant(value), frozenset(), vector.scale, lambda _: (value, value))
-
-    def _arithmetic(self, expr: e.Expr, name: str, left: Word, right: Word) -> Word:
-        if expr.type.kind not in INTEGER_KINDS and expr.type.kind is not Kind.NUMERIC:
-            raise Unfit(str(expr.type))
-        scale = left.scale + right.scale
-        if name != "mul":
-            scale = max(left.scale, right.scale)
-            left, right = self.rescaled(left, scale), self.rescaled(right, scale)
-        if scale > 18:
-            raise Unfit("scale")
-        limit = _RESULT_BOUNDS.get(expr.type.kind, INT64_MAX)
-
-        def bounds(ranges: Ranges) -> Bounds:
-            return _within(result_bounds(name, left.bounds(ranges), right.bounds(ranges)), limit)
-
-        return Word(f"({left.code} {_ARITHMETIC[name]} {right.code})", left.columns | right.columns, scale, bounds)
-
-    def rescaled(self, word: Word, scale: int) -> Word:
-        """The word with more digits after the point."""
-        if word.scale == scale:
-            return word
-        factor = 10 ** (scale - word.scale)
-
-        def bounds(ranges: Ranges) -> Bounds:
-            low, high = word.bounds(ranges)
-            return _within((low * factor, high * factor), INT64_MAX)
-
-        return Word(f"({word.code} * {factor})", word.columns, scale, bounds)
-
-    def _case(self, expr: e.Case) -> Word:
-        values = [self.word(v) for _, v in expr.whens] + [self.word(expr.default)]
-        if len({v.scale for v in values}) > 1 or len(values) > CASE_VALUES_MAX:
-            raise Unfit("case")
-        code = values[-1].code
-        columns: frozenset[int] = frozenset()
-        for (condition, _), value in reversed(list(zip(expr.whens, values[:-1], strict=True))):
-            text, read = self.condition(condition)
-            columns |= read
-            code = f"({value.code} if {text} else {code})"
-        for value in values:
-            columns |= value.columns
-
-        def bounds(ranges: Ranges) -> Bounds:
-            found = [v.bounds(ranges) for v in values]
-            return min(b[0] for b in found), max(b[1] for b in found)
-
-        # `strict` columns: a null anywhere sends the morsel to the vectorised path, see FusedAggregate._fits.
-        return Word(code, columns, values[0].scale, bounds)
-
-    def condition(self, expr: e.Expr) -> tuple[str, frozenset[int]]:
-        """(code of a boolean, the columns it reads). Right only where none of the columns is null."""
-        match expr:
-            case e.Call(name=name, args=(left, right)) if name in _COMPARE and not _is_text(left.type):
-                return self._comparison(name, left, right)
-            case e.And() | e.Or():
-                parts = [self.condition(a) for a in expr.args]
-                joint = " & " if isinstance(expr, e.And) else " | "
-                columns = frozenset(i for _, read in parts for i in read)
-                return "(" + joint.join(code for code, _ in parts) + ")", columns
-            case e.Not(arg=arg):
-                code, columns = self.condition(arg)
-                return f"(not {code})", columns
-            case e.Column(index=i) if self.types[i].kind is Kind.BOOL:
-                return f"({self.shape.column(i)} != 0)", frozenset((i,))
-            case e.InList(arg=arg, items=items) if not _is_text(arg.type):
-                tests = [self._comparison("eq", arg, item) for item in items]
-                return "(" + " | ".join(c for c, _ in tests) + ")", tests[0][1]
-        return self._looked_up(expr)
-
-    def _comparison(self, name: str, left: e.Expr, right: e.Expr) -> tuple[str, frozenset[int]]:
-        a, b = self.word(left), self.word(right)
-        scale = max(a.scale, b.scale)
-        a, b = self.rescaled(a, scale), self.rescaled(b, scale)
-        self.proofs.append(a.bounds)
-        self.proofs.append(b.bounds)
-        return f"({a.code} {_COMPARE[name]} {b.code})", a.columns | b.columns
-
-    proofs: list[Callable[[Ranges], Bounds]]
-
-    def _looked_up(self, expr: e.Expr) -> tuple[str, frozenset[int]]:
-        """Any condition on one string column: evaluated over the unit's dictionary, looked up by code."""
-        columns = columns_read(expr)
-        if len(columns) != 1 or not _is_text(self.types[next(iter(columns))]) or not _row_by_row(expr):
-            raise Unfit("condition")
-        index = next(iter(columns))
-        return f"{self.shape.table(index, expr)}[{self.shape.column(index)}]", frozenset(columns)
-
-
-def _is_text(sql_type: SqlType) -> bool:
-    return sql_type.physical is Physical.VIEW
-
-
-def _row_by_row(expr: e.Expr) -> bool:
-    """Whether a string condition is a pure function of its column: calls, connectives, constants."""
-    if isinstance(expr, e.Column | Held):
-        return True
-    if isinstance(expr, e.Call | e.And | e.Or | e.Not | e.InList | e.Cast):
-        return all(_row_by_row(part) for part in e.children(expr))
-    return False
-
-
-def _widens(source: SqlType, target: SqlType) -> bool:
-    """Casts that keep the int64 word."""
-    if target.kind in INTEGER_KINDS:
-        return source.kind in INTEGER_KINDS and source.width <= target.width
-    if target.kind is Kind.NUMERIC and target.precision is None:
-        return source.kind in INTEGER_KINDS or source.physical is Physical.DEC64
-    if target.kind is Kind.NUMERIC and source.physical is Physical.DEC64:
-        kept = (target.precision or 0) - (target.scale or 0) >= (source.precision or 0) - (source.scale or 0)
-        return source.scale == target.scale and kept
-    return False
-
-
-def _within(bounds: Bounds, limit: int) -> Bounds:
-    low, high = bounds
-    if low < -limit or high > limit:
-        raise Unfit("bounds")
-    return bounds
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------
@@ -317,7 +96,8 @@ class FusedAggregate:
         tables = [self._table(batch.columns[i], c, ctx) for i, c in self.shape.tables]
         if any(t is None for t in tables):
             return None
-        valid = [frozen(batch.columns[i].valid) for i in sorted(nulls)]
+        masks = [batch.columns[i].valid for i in sorted(nulls)]
+        valid = [frozen(m) for m in masks if m is not None]
         sums = np.zeros((total, len(self.folds)), np.int64)
         for k, fold in enumerate(self.folds):
             if fold.kind in ("min", "max"):
@@ -363,7 +143,7 @@ class FusedAggregate:
         arrays = []
         for index in self.shape.columns:
             column = batch.columns[index]
-            if column.dictionary is None and _is_text(self.types[index]):
+            if column.dictionary is None and is_text(self.types[index]):
                 raise Unfit("plain strings")
             arrays.append(frozen(column.data))
         sizes, lows = [], []
@@ -378,17 +158,20 @@ class FusedAggregate:
             if fold.word is not None:
                 low, high = fold.word.bounds(ranges)
                 if fold.kind == "sum":
-                    _within((low * batch.length, high * batch.length), INT64_MAX)
+                    within((low * batch.length, high * batch.length), INT64_MAX)
         return arrays, sizes, lows
 
     def _table(self, column: Vector, condition: e.Expr, ctx: ExecutionContext) -> Array | None:
         """The condition's truth for every code of a dictionary."""
         words = column.dictionary
-        if words is None or len(words) > 4096:
+        if words is None or column.data.dtype.itemsize > 2:
             return None
         index = next(iter(columns_read(condition)))
         row = Batch([words] * (index + 1), len(words))
-        return frozen(truth(evaluate(condition, row, ctx)))
+        # An entry for every code that the type can hold: codes at null rows may be anything.
+        table = np.zeros(1 << (8 * column.data.dtype.itemsize), np.bool_)
+        table[: len(words)] = truth(evaluate(condition, row, ctx))
+        return frozen(table)
 
     def _partial(self, batch: Batch, sums: Array, firsts: Array) -> Partial:
         used = np.flatnonzero(firsts >= 0) if self.keys else np.zeros(1, np.int64)
@@ -547,9 +330,7 @@ def _assembled(
     strict = frozenset(i for c in conditions if not _null_rejecting(c) for i in columns_read(c))
     key_columns = []
     for key in keys:
-        if not isinstance(key, e.Column) or (
-            types[key.index].kind not in _WORD_KINDS and not _is_text(types[key.index])
-        ):
+        if not isinstance(key, e.Column) or (types[key.index].kind not in WORD_KINDS and not is_text(types[key.index])):
             raise Unfit("key")
         shape.column(key.index)
         key_columns.append(key.index)
@@ -583,7 +364,7 @@ def _add_call(
     word = None
     if argument is not None:
         if call.name == "count" and isinstance(argument, e.Column):
-            if writer.types[argument.index].width == 16 and not _is_text(writer.types[argument.index]):
+            if writer.types[argument.index].width == 16 and not is_text(writer.types[argument.index]):
                 raise Unfit("wide column")
             writer.shape.column(argument.index)
             columns |= {argument.index}

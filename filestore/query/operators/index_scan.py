@@ -99,6 +99,7 @@ def _range_batches(node: IndexRange, predicate: e.Expr | None, ctx: ExecutionCon
     if bounds is None:
         return
     cursor = key.index.scan(bounds.low, True, bounds.high, False, reverse=node.reverse)
+    low, high = (None if bound is None else _plain(bound) for bound in (bounds.low, bounds.high))
     behind: tuple[Any, int] | None = None
     size = _FIRST_CHUNK
     while True:
@@ -115,6 +116,10 @@ def _range_batches(node: IndexRange, predicate: e.Expr | None, ctx: ExecutionCon
         seen = addresses >= 0
         records, addresses = records[seen], addresses[seen]
         keys = comparable(key.encode(table.gather(addresses, key.ordinals)))
+        inside = [(low is None or low <= k) and (high is None or k < high) for k in keys]
+        if not all(inside):
+            records, addresses = records[inside], addresses[inside]
+            keys = list(itertools.compress(keys, inside))
         yield _fetched(table, _placed(keys, records, addresses, behind, until, node.reverse), node, predicate, ctx)
         behind = until
         if last:

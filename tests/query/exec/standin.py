@@ -44,6 +44,7 @@ class Unit:
         self.rows = len(columns[0]) if columns else 0
         self.base = base
         self.dead = dead
+        self.zones: dict[int, tuple[Any, Any, int] | None] = {}
 
     def batch(self, ordinals: Sequence[int], low: int, high: int) -> Batch:
         return Batch([self.columns[i].slice(low, high) for i in ordinals], high - low)
@@ -55,6 +56,11 @@ class Unit:
         return np.arange(self.base + low, self.base + high)
 
     def zone(self, ordinal: int) -> tuple[Any, Any, int] | None:
+        if ordinal not in self.zones:
+            self.zones[ordinal] = self._zone(ordinal)
+        return self.zones[ordinal]
+
+    def _zone(self, ordinal: int) -> tuple[Any, Any, int] | None:
         column = self.columns[ordinal]
         if column.dictionary is not None or column.data.ndim != 1 or column.data.dtype.kind != "i":
             return None
