@@ -31,7 +31,8 @@ select g, count(*), count(s), sum(n), sum(k), sum(g), avg(n), min(s), max(s), mi
 select s, c, count(*), sum(m), avg(m), max(m) from t group by s, c
 select n, m, b, d, count(*) from t group by n, m, b, d
 select count(distinct s), count(distinct g), sum(distinct g), count(distinct m) from t
-select g, string_agg(c, '|' ) filter (where id < 9), string_agg(s, ',') from t group by g
+select string_agg(c, '|' ) filter (where id < 90), string_agg(s, ',') from t
+select g, length(string_agg(s, ',')) from t group by g
 select g, count(distinct s), sum(distinct n) filter (where id > 3) from t group by g
 select stddev(g), variance(n), stddev_pop(k), var_pop(m), bool_and(b), bool_or(b) from t
 select count(*) filter (where g = 1), sum(n) filter (where s = 'a') from t
