@@ -20,7 +20,7 @@ from filestore import errors
 from filestore.query import lexer
 from filestore.query import statements as st
 from filestore.query.lexer import Piece, Token, syntax_error
-from filestore.query.names import unquote
+from filestore.query.names import RESERVED, unquote
 from filestore.query.refused import refusal
 from filestore.query.types_text import parse_type
 from filestore.query.utility_tree import BUILDERS
@@ -65,13 +65,30 @@ _TABLE_RULES: Final = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FO
 
 
 class _Folded(Lexer):
-    """Hands lark the tokens that were made here; the grammar has no lexer of its own."""
+    """Hands lark the tokens that were made here; the grammar has no lexer of its own.
+
+    A word is a keyword only where the grammar can go on with it, and otherwise a name unless PostgreSQL reserves it: a
+    column may be called `type` or `first`. That is decided here because only the parser's state knows.
+    """
+
+    __future_interface__ = 2  # lark's: `lex` is given the parser's state
 
     def __init__(self, _conf: Any) -> None:
         pass
 
-    def lex(self, lexer_state: Any, _parser_state: Any = None) -> Iterator[LarkToken]:
-        yield from lexer_state
+    def lex(self, lexer_state: Any, parser_state: Any) -> Iterator[LarkToken]:
+        states = parser_state.parse_conf.parse_table.states
+        for token in lexer_state.text:
+            possible = states[parser_state.position]
+            if token.type not in possible and "IDENT" in possible and _may_be_name(token):
+                token = LarkToken("IDENT", token.value, start_pos=token.start_pos, end_pos=token.end_pos)
+            yield token
+
+
+def _may_be_name(token: LarkToken) -> bool:
+    """Whether a token is a word that PostgreSQL does not reserve; folded tokens (types, expressions) are no words."""
+    word = token.type == token.value.upper() and token.value.replace("_", "a").isalnum()
+    return word and token.type not in RESERVED
 
 
 @cache
@@ -290,6 +307,8 @@ def _elements(tokens: Sequence[Token]) -> Iterator[list[Token]]:
 def _fold_element(text: str, element: list[Token]) -> Folded:
     if element[0].upper in _TABLE_RULES:
         return _fold_checks(text, element)
+    if element[0].kind == "word" and element[0].upper in RESERVED:
+        raise syntax_error(text, element[0])
     found: Folded = [element[0]]
     at, end = 1, len(element)
     stop = _rule_at(element, at)

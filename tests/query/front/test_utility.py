@@ -7,7 +7,10 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
 from filestore import errors
+from filestore.query import statements as st
 from filestore.query.parse import parse
 from filestore.query.statements import Statement
 from filestore.types import SqlType
@@ -60,3 +63,17 @@ def test_every_command_of_postgresql_is_known() -> None:
             if error.position is not None and error.position <= len(command.split()[0]):
                 unknown.append(command)
     assert unknown == []
+
+
+@pytest.mark.parametrize("name", ["type", "first", "last", "zone", "role", "string", "update", "query", "year", "value"])
+def test_unreserved_words_name_tables_and_columns(name: str) -> None:
+    (made,) = parse(f"CREATE TABLE {name} ({name} text NOT NULL, b int, UNIQUE ({name}, b))")
+    table = made.utility
+    assert isinstance(table, st.CreateTable)
+    assert (table.table.name, table.columns[0].name, table.keys[0].columns) == (name, name, (name, "b"))
+
+
+@pytest.mark.parametrize("name", ["select", "table", "user", "order"])
+def test_reserved_words_need_quotes(name: str) -> None:
+    with pytest.raises(errors.SqlSyntaxError):
+        parse(f"CREATE TABLE t ({name} int)")
