@@ -16,6 +16,7 @@ import asyncio
 import gc
 import ipaddress
 import signal
+import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ def _serve(directory: str, options: ServeOptions) -> int:
     log = Log()
     verifier = _verifier(options)
     tls = _tls(options)
+    _probe(options)
     database = Database.open(directory)
     opened = time.monotonic()
     log.info("opened", directory=directory, seconds=round(opened - began, 3))
@@ -207,14 +209,29 @@ async def _run(
     return listener.dead
 
 
+def _probe(options: ServeOptions) -> None:
+    """Sees that the port is free before a long start, not after it. Raises Refused."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except OSError as error:
+            raise _taken(options, error) from None
+
+
 async def _listen(listener: Listener, options: ServeOptions) -> int:
     try:
         return await listener.listen(options.host, options.port)
     except OSError as error:
-        raise Refused(
-            f"cannot listen on {options.host}:{options.port}: {error.strerror or error}",
-            "Is another server running there? Choose another port with --port.",
-        ) from None
+        raise _taken(options, error) from None
+
+
+def _taken(options: ServeOptions, error: OSError) -> Refused:
+    return Refused(
+        f"cannot listen on {options.host}:{options.port}: {error.strerror or error}",
+        "Is another server running there? Choose another port with --port.",
+    )
 
 
 def _pem(options: ServeOptions) -> tuple[bytes, bytes] | None:

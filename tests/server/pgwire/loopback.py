@@ -1,4 +1,6 @@
-"""A connection without a network: bytes in, replies out, waits waited for on the spot. What the golden traces run on."""
+"""A connection without a network: bytes in, replies out, waits waited for on the spot. What the golden traces run
+on.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def connection(dsn: str) -> Iterator[psycopg.Connection]:
 
 def psql(port: Running, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     command = ["psql", "-X", "-h", "127.0.0.1", "-p", str(port.port), "-U", "postgres", "-d", "postgres", *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
 # --- psql ------------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_prepared_after_five_uses(connection: psycopg.Connection) -> None:
 
 def test_pipeline_with_an_error_in_the_middle(connection: psycopg.Connection) -> None:
     connection.execute("create table pipeline (a int primary key)")
-    with pytest.raises(psycopg.errors.UniqueViolation), connection.pipeline() as pipeline:
+    with pytest.raises(psycopg.errors.UniqueViolation), connection.pipeline() as pipeline:  # noqa: PT012
         connection.execute("insert into pipeline values (1)")
         pipeline.sync()
         connection.execute("insert into pipeline values (2)")
@@ -157,10 +157,13 @@ def test_copy_rows_one_by_one_in_binary(connection: psycopg.Connection) -> None:
 
 def test_copy_that_fails_leaves_nothing_and_the_connection_whole(connection: psycopg.Connection) -> None:
     connection.execute("create table copy_fails (a int)")
-    with pytest.raises(psycopg.errors.QueryCanceled), connection.cursor().copy("copy copy_fails from stdin") as copy:
+    with (  # noqa: PT012 - the with statement is what raises
+        pytest.raises(psycopg.errors.QueryCanceled),
+        connection.cursor().copy("copy copy_fails from stdin") as copy,
+    ):
         copy.write(b"1\n")
         raise psycopg.errors.QueryCanceled("no more")
-    with (
+    with (  # noqa: PT012
         pytest.raises(psycopg.errors.InvalidTextRepresentation) as caught,
         connection.cursor().copy("copy copy_fails from stdin") as copy,
     ):
@@ -284,7 +287,7 @@ def test_asyncpg(port: Running) -> None:
 
 def pgbench(port: Running, *arguments: str) -> str:
     command = ["pgbench", "-h", "127.0.0.1", "-p", str(port.port), "-U", "postgres", *arguments, "postgres"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -1,4 +1,5 @@
-"""Framing: whatever way the bytes arrive, the same messages come out; broken ones come out broken and stop what they must.
+"""Framing: whatever way the bytes arrive, the same messages come out; broken ones come out broken and stop what they
+must.
 
 Goal: `feed` cut anywhere equals `feed` of the whole. Oracle: the encoded messages themselves.
 """

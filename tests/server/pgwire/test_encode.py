@@ -1,4 +1,6 @@
-"""Rows and parameters value by value against the whole-vector kernels: the same bytes, the same vectors, the same refusals."""
+"""Rows and parameters value by value against the whole-vector kernels: the same bytes, the same vectors, the same
+refusals.
+"""
 
 from __future__ import annotations
 

@@ -487,7 +487,7 @@ def test_direct_tls_needs_its_protocol_by_name(secured: tuple[Running, Path]) ->
 
 
 def test_old_tls_is_refused(secured: tuple[Running, Path]) -> None:
-    port, certificate = secured
+    port, _ = secured
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(f"{port.dsn} password=sesame sslmode=require ssl_max_protocol_version=TLSv1.1")
 

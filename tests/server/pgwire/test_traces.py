@@ -1,4 +1,6 @@
-"""The golden traces, on a real database and without a network. REWRITE=1 writes what is answered; the diff is the review."""
+"""The golden traces, on a real database and without a network. REWRITE=1 writes what is answered; the diff is the
+review.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Golden traces: what client and server say, a message a line, as `F Query 'select 1'` and `B DataRow (b'1',)`.
 
-F lines up to a message that is answered at once are sent in one piece, and must be answered by the B lines that follow. OIDs of
-tables are shown as their order in the trace. `#` begins a comment. After libpq's PQtrace and pgproto3's trace_test.go.
-"""
+F lines up to a message that is answered at once are sent in one piece, and must be answered by the B lines that
+follow. OIDs of tables are shown as their order in the trace. `#` begins a comment. After libpq's PQtrace and
+pgproto3's trace_test.go. """
 
 from __future__ import annotations
 
