@@ -541,8 +541,11 @@ class Session:
             raise
         self.last_commit = max(self.last_commit, transaction.timestamp)
         self.settings.commit()
-        if not durable.done:
-            yield durable
+        while not durable.done:
+            try:
+                yield durable
+            except (errors.QueryCanceled, errors.LockNotAvailable):
+                continue  # the commit is in the log: a cancel comes too late, and only the log can say how it ends
         if durable.error is not None:
             raise durable.error
 
