@@ -47,9 +47,12 @@ def test_a_directory_in_use_names_its_holder(server: Server) -> None:
     assert str(server.directory) in str(caught.value)
     assert "process" in str(caught.value).lower() or "pid" in str(caught.value).lower()
     second = subprocess.run(
-        [sys.executable, "-m", "filestore", "serve", str(server.directory), "--port", "0", "--flight-port", "-1", "--grpc-port", "-1"],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "filestore", "serve", str(server.directory), "--port", "0", "--flight-port", "-1"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert second.returncode != 0
     assert str(server.directory) in second.stderr and "Traceback" not in second.stderr, second.stderr
 
@@ -70,9 +73,8 @@ def test_damage_in_a_table_is_named_and_the_rest_stays_readable(data_dir: Path) 
         assert connection.execute("SELECT count(*) FROM small").fetchone() == (2,)
         connection.rollback()
     connection.close()
-    found = subprocess.run(
-        [sys.executable, "-m", "filestore", "check", str(data_dir)], capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-m", "filestore", "check", str(data_dir)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert found.returncode == 1 and segment.name in found.stdout + found.stderr
 
 

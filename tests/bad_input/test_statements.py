@@ -120,7 +120,8 @@ def door(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[Door]:
         opened = Embedded(data_dir)
     opened.run("DROP TABLE IF EXISTS item, line")
     opened.run(
-        "CREATE TABLE item (id integer PRIMARY KEY, name varchar(8) NOT NULL, price numeric(6,2) CHECK (price > 0), code text UNIQUE)"
+        "CREATE TABLE item (id integer PRIMARY KEY, name varchar(8) NOT NULL, price numeric(6,2) CHECK (price > 0),"
+        " code text UNIQUE)"
     )
     opened.run("INSERT INTO item VALUES (1, 'one', 1.50, 'a'), (2, 'two', 2.50, NULL)")
     yield opened
@@ -271,7 +272,8 @@ def test_malformed_parquet_is_named_and_loads_nothing(door: Door, data_dir: Path
 
 
 REFUSED = [
-    "SAVEPOINT a", "LISTEN c", "CREATE VIEW v AS SELECT 1", "CREATE INDEX i ON item (name)", "ALTER TABLE item ADD COLUMN x int",
+    "SAVEPOINT a", "LISTEN c", "CREATE VIEW v AS SELECT 1", "CREATE INDEX i ON item (name)",
+    "ALTER TABLE item ADD COLUMN x int",
     "CREATE SEQUENCE s", "GRANT SELECT ON item TO postgres", "SELECT row_number() OVER () FROM item",
     "INSERT INTO item VALUES (1, 'x', 1) ON CONFLICT DO NOTHING", "WITH RECURSIVE r AS (SELECT 1) SELECT * FROM r",
     "CREATE TABLE other (a int REFERENCES item)", "CREATE TABLE other (a serial)", "CREATE TABLE other (a int[])",
