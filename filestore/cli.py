@@ -187,7 +187,7 @@ def check(directory: Directory) -> None:
         print(f"{finding.file}: {finding.problem}")
     if findings:
         fail(
-            f"{len(findings)} findings in {directory}",
+            f"{len(findings)} {'finding' if len(findings) == 1 else 'findings'} in {directory}",
             hint="Copy the directory away before anything else is done to it.",
         )
     print(f"{directory} is sound")
@@ -508,6 +508,7 @@ def explained(error: Any, sql: str = "") -> str:
         lines += [head + sql[start : end if end >= 0 else None], " " * (len(head) + error.position - 1 - start) + "^"]
     lines += [f"DETAIL:  {error.detail}"] if error.detail else []
     lines += [f"HINT:  {error.hint}"] if error.hint else []
+    lines += [f"CONTEXT:  {error.context}"] if error.context else []
     return "\n".join(lines) + "\n"
 
 

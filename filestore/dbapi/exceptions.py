@@ -39,6 +39,8 @@ class Error(Exception):
             parts.append(f"DETAIL: {self.detail}")
         if self.hint:
             parts.append(f"HINT: {self.hint}")
+        if self.context:
+            parts.append(f"CONTEXT: {self.context}")
         return "\n".join(parts)
 
 
