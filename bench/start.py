@@ -108,7 +108,7 @@ def million_rows(target: Path) -> Path:
     columns = {
         "id": ids,
         "name": [f"item number {number}" for number in range(ROWS)],
-        "price": pa.array(ids % 100_000).cast(pa.decimal128(12, 2)),
+        "price": pa.array(ids % 100_000).cast(pa.decimal128(21, 2)).cast(pa.decimal128(12, 2)),
         "made": pa.array(ids * 1_000_000, pa.timestamp("us")),
     }
     pyarrow.parquet.write_table(pa.table(columns), target)
