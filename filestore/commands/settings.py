@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from filestore.commands.transactions import checked_isolation
 from filestore.query import statements as s
 from filestore.query.plan import OutputColumn
 from filestore.query.rows import text_result
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 
 Command = s.SetVariable | s.ResetVariable | s.ShowVariable | s.Discard
 
+_ISOLATION = ("default_transaction_isolation", "transaction_isolation")
+
 
 def run(session: Session, command: Command) -> Steps[Result]:
-    """Runs a settings command. Raises 42704 for an unknown name, 22023 for a bad value."""
+    """Runs a settings command. Raises 42704 for an unknown name, 22023 for a bad value, 0A000 for SERIALIZABLE."""
     yield from ()
     session.begin()
     match command:
@@ -27,6 +30,9 @@ def run(session: Session, command: Command) -> Steps[Result]:
             if local and not session.explicit:
                 session.notice("WARNING", "25P01", "SET LOCAL can only be used in transaction blocks")
                 return Result("SET")
+            if name.lower() in _ISOLATION and isinstance(value, str):
+                # Here, because every later statement of the session would be refused, RESET included.
+                checked_isolation(value.lower())
             session.settings.set(name, value, local)
             return Result("SET")
         case s.ResetVariable(name=None):
