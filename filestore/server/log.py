@@ -1,7 +1,8 @@
 """The server's log: one JSON object a line on standard error, with time, level, event and the event's own fields.
 
 It goes through the standard library's logging under the name `filestore`, so that an embedding program may send it
-elsewhere. Nothing secret is ever a field: no statement's text, no parameter, no password (RELIABILITY S2). """
+elsewhere. Nothing secret is ever a field: no statement's text, no parameter, no password (RELIABILITY S2).
+"""
 
 from __future__ import annotations
 

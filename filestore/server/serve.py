@@ -18,6 +18,7 @@ import ipaddress
 import signal
 import socket
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from ssl import SSLContext
@@ -34,7 +35,7 @@ from filestore.server.log import Log
 from filestore.server.pgwire.auth import Authenticator, verifier_of
 from filestore.server.pgwire.listener import CONNECTIONS_MAX, Limits, Listener
 from filestore.server.pgwire.tls import server_context
-from filestore.warm import warm
+from filestore.warm import is_warm, warm
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -46,6 +47,7 @@ GRACE_SECONDS: Final = 5.0
 PROGRESS_SECONDS: Final = 5.0
 # After the store has failed, sessions get this long to read that it has.
 LAST_WORDS_SECONDS: Final = 0.2
+WATCH_SECONDS: Final = 0.5
 # A collection looks at every object that lives; sessions and plans live long and statements make few cycles.
 GC_ALLOCATIONS: Final = 50_000
 
@@ -124,12 +126,14 @@ def _serve(directory: str, options: ServeOptions) -> int:
     log.info("opened", directory=directory, seconds=round(opened - began, 3))
     failed = False
     try:
-        _warm(log)
+        cold = not is_warm()
+        if cold:
+            _warm(log)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_ALLOCATIONS, 20, 50)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            failed = runner.run(_run(database, options, verifier, tls, log, began))
+            failed = runner.run(_run(database, options, verifier, tls, log, began, cold))
     finally:
         if not failed:
             database.close()
@@ -142,7 +146,10 @@ def _serve(directory: str, options: ServeOptions) -> int:
 
 
 def _warm(log: Log) -> None:
-    """Compiles the kernels or loads them from the cache; a first start takes its time and says so."""
+    """Compiles the kernels or loads them from the cache; a first start takes its time and says so.
+
+    A later start serves at once and loads them beside its work.
+    """
     began = told = time.monotonic()
     terminal = sys.stderr.isatty()
 
@@ -161,7 +168,13 @@ def _warm(log: Log) -> None:
 
 
 async def _run(
-    database: Database, options: ServeOptions, verifier: str | None, tls: SSLContext | None, log: Log, began: float
+    database: Database,
+    options: ServeOptions,
+    verifier: str | None,
+    tls: SSLContext | None,
+    log: Log,
+    began: float,
+    warmed: bool,
 ) -> bool:
     """Listens until a signal; returns whether the store failed."""
     loop = asyncio.get_running_loop()
@@ -191,9 +204,13 @@ async def _run(
             ports["grpc_port"] = grpc.port
         seconds = round(time.monotonic() - began, 3)
         log.info("ready", host=options.host, **ports, seconds=seconds, pid=process.pid())
+        if not warmed:
+            threading.Thread(target=_warm, args=(log,), name="warm", daemon=True).start()
+        watching = asyncio.create_task(_watch_store(database, listener))
         assert listener.storage_failed is not None
         ends: list[asyncio.Future[Any]] = [stop, listener.storage_failed]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
         if stop.done():
             log.info("stopping", signal=stop.result(), sessions=len(listener.connections))
         else:
@@ -207,6 +224,13 @@ async def _run(
                 stopping.append(asyncio.to_thread(flight.stop, options.grace_seconds))
             await asyncio.gather(*stopping)
     return listener.dead
+
+
+async def _watch_store(database: Database, listener: Listener) -> None:
+    """Sees a store that failed while only other ports, or nobody, wrote."""
+    while database.engine.log.failed is None:
+        await asyncio.sleep(WATCH_SECONDS)
+    listener.failed(database.engine.log.failed, None)
 
 
 def _probe(options: ServeOptions) -> None:

@@ -10,7 +10,8 @@ Neighbouring CopyData messages come out as one, joined by a kernel: pgbench send
 
 Whatever cannot be read becomes a `Broken` message in its place, so that messages before it are still served; after a
 fatal one nothing more comes out. Limits are PostgreSQL's (pqcomm.h: MAX_STARTUP_PACKET_LENGTH, PQ_SMALL_MESSAGE_LIMIT,
-PQ_LARGE_MESSAGE_LIMIT). """
+PQ_LARGE_MESSAGE_LIMIT).
+"""
 
 from __future__ import annotations
 

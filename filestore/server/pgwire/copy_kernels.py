@@ -35,7 +35,8 @@ def strip_headers(source: Any, at: int, out: Any) -> Any:
     """Copies the bodies of complete CopyData messages from source[at:] to `out`, both uint8[].
 
     Returns (end, used): where the first other, broken or incomplete message begins, and the bytes written. `out` holds
-    at least len(source) - at bytes. A length below 4 or beyond the source stops the run; the caller judges it. """
+    at least len(source) - at bytes. A length below 4 or beyond the source stops the run; the caller judges it.
+    """
     used = 0
     size = len(source)
     while at + 5 <= size and source[at] == 100:

@@ -16,7 +16,6 @@ Thread rule: the loop's thread; `RowSource.pull`, `CopyIn.feed` and the pieces o
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -30,7 +29,7 @@ from filestore.query.point import PointSelect
 from filestore.result import CopyIn, CopyOut, Notice, Result
 from filestore.server.pgwire import messages as m
 from filestore.server.pgwire import replies as r
-from filestore.server.pgwire.copy_kernels import BINARY_HEADER_BYTES, copy_data_rows
+from filestore.server.pgwire.copy import CopyStream, ended_by, next_piece
 from filestore.server.pgwire.encode import RowEncoder
 from filestore.server.pgwire.parameters import given_types
 from filestore.server.pgwire.point import PointAnswers
@@ -64,34 +63,6 @@ class State(enum.Enum):
     COPYING = "copying"  # COPY FROM STDIN: data is taken by the statement that asked for it
 
 
-class CopyStream:
-    """CopyData on its way to the statement that waits for it. `arrived` is finished when there is something to take."""
-
-    def __init__(self) -> None:
-        self.items: deque[m.Message] = deque()
-        self.nbytes = 0
-        self.ended = False
-        self.arrived = Wait()
-
-    def put(self, message: m.Message) -> None:
-        self.items.append(message)
-        if isinstance(message, m.CopyData):
-            self.nbytes += len(message.data)
-        else:
-            self.ended = True  # what comes now is no longer the copy's
-        self.arrived.finish()
-
-    def take(self) -> Steps[m.Message]:
-        """The next message of the stream."""
-        while not self.items:
-            self.arrived = Wait()
-            yield self.arrived
-        message = self.items.popleft()
-        if isinstance(message, m.CopyData):
-            self.nbytes -= len(message.data)
-        return message
-
-
 class Dialogue:
     """See the module. `flush` sends `out` and returns what to wait for while the client does not read, None when it
     does.
@@ -101,7 +72,7 @@ class Dialogue:
 
     def __init__(self, session: Session, lock: RLock, workers: ThreadPoolExecutor, flush: Flush) -> None:
         self.session = session
-        self.state = State.READY
+        self._become(State.READY)
         self.out: list[bytes] = []
         self.incoming: CopyStream | None = None
         self.polled = True
@@ -127,12 +98,16 @@ class Dialogue:
         self._flush()
         return True
 
+    def _become(self, state: State) -> None:
+        self.state = state
+        self._handlers = HANDLERS[state]
+
     def handle(self, message: m.Message) -> Steps[None] | None:
         """Does what the message asks; a generator when it may have to wait. Raises what the client is to be told by
         `failed`.
         """
         self.polled = True
-        handler = HANDLERS[self.state].get(type(message))
+        handler = self._handlers.get(type(message))
         if handler is None:
             kind = message.KIND or b"?"
             raise errors.ProtocolViolation(f"invalid frontend message type {kind[0]}", severity="FATAL")
@@ -155,7 +130,7 @@ class Dialogue:
         if kind in (b"Q", b"F"):
             self._ready()
         else:
-            self.state = State.SKIPPING
+            self._become(State.SKIPPING)
 
     def start(self, secret: bytes) -> None:
         """Tells the reported settings, the key for cancel requests, and that the session is ready."""
@@ -336,7 +311,7 @@ class Dialogue:
 
     def sync(self, _message: m.Message) -> Steps[None] | None:
         """Ends the group: commits an implicit transaction, then says ready."""
-        self.state = State.READY
+        self._become(State.READY)
         if self.session.transaction is None:
             self._ready()
             return None
@@ -374,7 +349,7 @@ class Dialogue:
         code = int(copy.binary)
         self.out.append(r.CopyInResponse(code, (code,) * copy.column_count).encode())
         stream = self.incoming = CopyStream()
-        self.state = State.COPYING
+        self._become(State.COPYING)
         self._flush()
         try:
             while True:
@@ -382,15 +357,17 @@ class Dialogue:
                 if isinstance(message, m.CopyDone):
                     break
                 if not isinstance(message, m.CopyData):
-                    raise _broken_copy(message)
+                    raise ended_by(message)
                 job = Job(self._workers, partial(copy.feed, message.data))  # it may wait for whoever loads
                 yield job
                 job.value()
-            self.state, self.incoming = State.READY, None
+            self._become(State.READY)
+            self.incoming = None
             result: Result = yield from self._engine(self.session.finish_copy(copy))
             return result
         except BaseException:
-            self.state, self.incoming = State.READY, None
+            self._become(State.READY)
+            self.incoming = None
             self.session.abort_copy(copy)
             raise
 
@@ -400,7 +377,7 @@ class Dialogue:
         code = int(copy.binary)
         self.out.append(r.CopyOutResponse(code, (code,) * copy.column_count).encode())
         while True:
-            job = Job(self._workers, partial(_copy_piece, copy))
+            job = Job(self._workers, partial(next_piece, copy))
             yield job
             piece = job.value()
             if piece is None:
@@ -487,7 +464,7 @@ class Dialogue:
         if status == "I" and self._portals:
             self._drop_portals()
         self._in_block = status != "I"
-        self.state = State.READY
+        self._become(State.READY)
         self.out.append(r.READY[status])
         self._flush()
 
@@ -500,26 +477,6 @@ class Dialogue:
         for portal in self._portals.values():
             portal.close()
         self._portals.clear()
-
-
-def _broken_copy(message: m.Message) -> errors.Error:
-    """Why a COPY ends that got something else than data."""
-    if isinstance(message, m.CopyFail):
-        return errors.QueryCanceled(f"COPY from stdin failed: {message.reason}")
-    if isinstance(message, m.Broken):
-        return message.error
-    return errors.ProtocolViolation(f"unexpected message type 0x{message.KIND[0]:02X} during COPY from stdin")
-
-
-def _copy_piece(copy: CopyOut) -> tuple[bytes, int] | None:
-    """The next piece of COPY output as CopyData messages, and its rows; None after the last."""
-    piece, rows = next(copy.chunks, (b"", 0))
-    while copy.binary and len(piece) == BINARY_HEADER_BYTES:
-        following, more = next(copy.chunks, (b"", 0))
-        if not following:
-            break
-        piece, rows = piece + following, rows + more
-    return (copy_data_rows(piece, copy.binary, copy.quote, copy.escape), rows) if piece else None
 
 
 def presentable(error: BaseException) -> errors.Error:

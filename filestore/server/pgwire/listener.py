@@ -6,7 +6,8 @@ are woken together: whoever finishes a wait, on any thread, leaves the connectio
 all that are in it, so a group commit of a hundred sessions costs one wake-up.
 
 The clock runs only while somebody is watched: authentication, waiting statements, idle transactions. It ticks every
-TICK_SECONDS, which bounds how late a cancel or a timeout is. """
+TICK_SECONDS, which bounds how late a cancel or a timeout is.
+"""
 
 from __future__ import annotations
 

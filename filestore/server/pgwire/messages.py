@@ -202,7 +202,8 @@ class Bind:
     NULL.
 
     `body` and `formats_at` (where the parameters' format codes begin in it) are kept for the compiled point path,
-    which reads the parameters itself; they say nothing that the other fields do not. """
+    which reads the parameters itself; they say nothing that the other fields do not.
+    """
 
     KIND: ClassVar[bytes] = b"B"
     portal: str

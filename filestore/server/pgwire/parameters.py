@@ -2,7 +2,8 @@
 
 Integers and plain strings, which are nearly all parameters there are, are read here; everything else, and everything
 that looks odd, goes through `query/text_parse`, which also words the errors. Nothing is ever spliced into SQL
-(RELIABILITY S7). """
+(RELIABILITY S7).
+"""
 
 from __future__ import annotations
 
@@ -68,9 +69,7 @@ class ParameterDecoder:
 
     def _decoders(self, count: int, codes: tuple[int, ...], statement: str) -> list[Decoder]:
         if len(codes) > 1 and len(codes) != count:
-            raise errors.ProtocolViolation(
-                f"bind message has {len(codes)} parameter formats but {count} parameters"
-            )
+            raise errors.ProtocolViolation(f"bind message has {len(codes)} parameter formats but {count} parameters")
         if count != len(self.types):
             raise errors.ProtocolViolation(
                 f'bind message supplies {count} parameters, but prepared statement "{statement}" '

@@ -53,6 +53,12 @@ class PointAnswers:
         if not described and end + len(_EXECUTE_SYNC) != len(data):
             return None
         name_end = data.find(0, _HEADER + 1)
+        name = data[_HEADER + 1 : name_end].decode(errors="replace")
+        statement = self._statements.get(name)
+        if statement is None or statement.prepared.point is None:
+            return None
+        if name and self._session.prepared.get(name) is not statement.prepared:
+            return None  # DEALLOCATE has dropped it
         formats_at = name_end + 1
         # What decides about the head: the statement, the result formats (behind the only parameter), and whether it is
         # asked for.
@@ -62,10 +68,6 @@ class PointAnswers:
         at += 6 + int.from_bytes(data[at + 2 : at + 6], "big")
         key = data[_HEADER + 1 : name_end] + data[at:end] + (b"D" if described else b"E")
         found = self._heads.get(key)
-        name = data[_HEADER + 1 : name_end].decode(errors="replace")
-        statement = self._statements.get(name)
-        if statement is None or (name and self._session.prepared.get(name) is not statement.prepared):
-            return None
         if found is None or found[0] is not statement:
             found = self._head(statement, data[at:end], described)
             if found is None:
@@ -84,7 +86,7 @@ class PointAnswers:
 
     def _head(self, statement: WireStatement, formats: bytes, described: bool) -> tuple[WireStatement, bytes] | None:
         """BindComplete and, if it is asked for, the row description in the formats asked for."""
-        if statement.prepared.point is None or statement.stale:
+        if statement.stale:
             return None
         codes = tuple(formats[i] << 8 | formats[i + 1] for i in range(2, len(formats) - 1, 2))
         if len(formats) < 2 or len(codes) != (formats[0] << 8 | formats[1]):

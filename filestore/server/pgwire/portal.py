@@ -102,7 +102,8 @@ class RowSource:
         bytes.
 
         Sets `exhausted` when no rows are left; as in PostgreSQL, a limit that is just met leaves that open. Raises
-        what making the rows raises. Not with the engine lock held. """
+        what making the rows raises. Not with the engine lock held.
+        """
         out: list[bytes] = []
         rows = used = 0
         while rows < rows_max and used < bytes_max:

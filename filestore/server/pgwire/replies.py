@@ -325,7 +325,8 @@ def error_response(error: errors.Error, severity: str = "ERROR") -> ErrorRespons
     """The fields of an error as PostgreSQL sends them.
 
     F, L and R, which PostgreSQL fills with its source's file, line and routine, name the class that stands for the
-    error. """
+    error.
+    """
     if error.severity != "ERROR":
         severity = error.severity
     fields = {"S": severity, "V": severity, "C": error.sqlstate, "M": error.message}

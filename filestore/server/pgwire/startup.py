@@ -5,7 +5,8 @@ Pure functions over `Startup`. Parameters that are no field of the protocol are 
 pgjdbc put search_path into `options`, asyncpg quotes client_encoding, pgjdbc sends DateStyle and TimeZone.
 
 Source: PostgreSQL 15, 55.2.1 and 55.7 (StartupMessage); wording of the refusals from its backend_startup.c and
-postinit.c. """
+postinit.c.
+"""
 
 from __future__ import annotations
 

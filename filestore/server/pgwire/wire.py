@@ -3,7 +3,8 @@
 A `Reader` walks one message body and is total: whatever the bytes, a read returns a value or raises
 `ProtocolViolation` (text that is not UTF-8 raises 22021), never more, and allocates nothing from a length it has not
 checked. Errors are worded as PostgreSQL's pqformat.c words them. It does not do: framing (see `codec`), meaning (see
-`messages`, `replies`). """
+`messages`, `replies`).
+"""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_executemany_returning(connection: psycopg.Connection) -> None:
 @pytest.mark.parametrize("form", ["", "(format binary)", "(format csv)"])
 def test_copy_out_and_in(connection: psycopg.Connection, form: str) -> None:
     connection.execute("create table copied (a int, b text, c float8)")
-    rows = [(i, None if i % 7 == 0 else f"line\n{i}\t\"q\"", i / 4) for i in range(5000)]
+    rows = [(i, None if i % 7 == 0 else f'line\n{i}\t"q"', i / 4) for i in range(5000)]
     with connection.cursor().copy("copy copied from stdin") as copy:
         for row in rows:
             copy.write_row(row)

@@ -68,9 +68,7 @@ def vector(sql_type: SqlType, values: list[str | None]) -> Vector:
 
 @pytest.mark.parametrize("code", [0, 1])
 @pytest.mark.parametrize("sql_type", KINDS, ids=str)
-def test_few_rows_and_many_give_the_same_bytes(
-    sql_type: SqlType, code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_rows_and_many_give_the_same_bytes(sql_type: SqlType, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     values: list[str | None] = [*samples(sql_type), None]
     column = vector(sql_type, values)
     encoder = RowEncoder([OutputColumn("c", sql_type), OutputColumn("d", sql_type)], (code,))
@@ -168,6 +166,7 @@ def test_the_context_of_a_refused_parameter() -> None:
     with pytest.raises(errors.Error) as caught:
         decoder.vectors([b"1", b"x"], (), SETTINGS, ("p", "s"))
     assert caught.value.context == "portal \"p\" parameter $2 = '...'"
-    assert decoder.vectors([b"1", b"2024-01-02"], (), SETTINGS, ("", ""))[1].data[0] == (
-        dt.date(2024, 1, 2) - dt.date(1970, 1, 1)
-    ).days
+    assert (
+        decoder.vectors([b"1", b"2024-01-02"], (), SETTINGS, ("", ""))[1].data[0]
+        == (dt.date(2024, 1, 2) - dt.date(1970, 1, 1)).days
+    )

@@ -134,9 +134,7 @@ def test_a_running_statement_gets_a_grace_and_then_ends(directory: Path) -> None
 
         def run() -> None:
             try:
-                connection.execute(
-                    "select count(*) from generate_series(1, 200000) a, generate_series(1, 200000) b"
-                )
+                connection.execute("select count(*) from generate_series(1, 200000) a, generate_series(1, 200000) b")
             except psycopg.Error as error:
                 failed.append(error)
 

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from filestore.database import Database
-from filestore.hal import process
+from filestore.hal import SimulatedDisk, process
 from filestore.server.pgwire import messages as m
 from filestore.server.pgwire import replies as r
 from filestore.server.pgwire.auth import verifier_of
@@ -497,3 +497,29 @@ def test_plain_bytes_behind_an_ssl_request_are_not_believed(secured: tuple[Runni
     with Client(port, None) as client:
         client.send(m.SslRequest().encode(), STARTUP)
         assert client.at_end()
+
+
+# --- a store that fails ----------------------------------------------------------------------------------------------
+
+
+def test_a_failed_store_answers_58030_and_nothing_more() -> None:
+    """R31: nothing is acknowledged after a failed sync, and every session is told."""
+    disk = SimulatedDisk()
+    failing = Database.over(disk)
+    running = run_port(failing)
+    with Client(running) as writer, Client(running) as reader, Client(running) as idle:
+        writer.query("create table doomed (a int primary key)")
+        fault = disk.fail("sync", sticky=True)
+        writer.send(m.Query("insert into doomed values (1)").encode())
+        for client in (writer, idle):
+            fields = client.error()
+            assert (fields["S"], fields["C"]) == ("FATAL", "58030")
+            assert client.at_end()
+        reader.send(m.Query("select 1").encode())
+        assert reader.error()["C"] == "58030"
+        assert reader.at_end()
+    assert fault.injected > 0
+    assert running.listener.dead
+    assert running.listener.storage_failed is not None
+    assert running.listener.storage_failed.done()
+    running.stop()

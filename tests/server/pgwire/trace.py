@@ -2,7 +2,8 @@
 
 F lines up to a message that is answered at once are sent in one piece, and must be answered by the B lines that
 follow. OIDs of tables are shown as their order in the trace. `#` begins a comment. After libpq's PQtrace and
-pgproto3's trace_test.go. """
+pgproto3's trace_test.go.
+"""
 
 from __future__ import annotations
 
