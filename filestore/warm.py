@@ -10,7 +10,10 @@ What this does not do: fused pipelines (`query/compile.py`), which are compiled 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
 
 from filestore import types
 from filestore.database import Database, DatabaseOptions
@@ -24,6 +27,7 @@ from filestore.txn.drive import drive
 from filestore.types import Kind, SqlType
 
 Progress = Callable[[int, int, str], None]
+LOG = logging.getLogger(__name__)
 
 _ROWS = 25_000
 """Rows of the bulk load: just enough for sealed segments to be built."""
@@ -63,11 +67,35 @@ update q set n = n + 1 where i < 20;
 """
 
 
+def is_warm() -> bool:
+    """Whether a warm-up of this very code has come to its end before, so that the cache holds what statements need."""
+    return _marker().exists()
+
+
+def _marker() -> Path:
+    """A file beside numba's cache of this package, named after the newest of its sources."""
+    package = Path(__file__).parent
+    newest = max(source.stat().st_mtime_ns for source in package.rglob("*.py"))
+    return package / "__pycache__" / f"warm-{newest:x}-{version('numba')}"
+
+
 def warm(progress: Progress | None = None) -> None:
     """Compiles or loads every kernel. `progress(done, of, what)` is called before each step and once at the end.
 
-    The first time on a machine takes most of a minute, later ones less than a second. Any thread.
+    The first time on a machine takes most of a minute, later ones about a second. Any thread.
     """
+    _touch_all(progress)
+    marker = _marker()
+    try:
+        for old in marker.parent.glob("warm-*"):
+            old.unlink(missing_ok=True)
+        marker.touch()
+    except OSError as error:
+        # A read-only installation: numba caches elsewhere, and every start warms before it serves.
+        LOG.info("no mark of the warm-up: %s", error)
+
+
+def _touch_all(progress: Progress | None) -> None:
     steps = list(_steps())
     for done, (what, step) in enumerate(steps):
         if progress is not None:
