@@ -18,6 +18,7 @@ from __future__ import annotations
 import enum
 import hmac
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ssl import SSLContext
 from threading import RLock
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 # A client may send this much ahead of what is being served; then reading stops.
 QUEUED_BYTES_MAX: Final = 1 << 20
 AUTHENTICATION_SECONDS: Final = 60
+# Messages of one connection that are served before the loop looks at the others.
+BURST: Final = 200
 BIND: Final = ord("B")
 SECRET_BYTES: Final = 4
 
@@ -95,6 +98,9 @@ class Server(Protocol):
         """Calls `connection.resume(wait)` on the loop's thread once the wait is done, and `tick` now and then until
         then.
         """
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Calls it on the loop's thread, behind what is waiting there."""
 
     def watch(self, connection: Connection) -> None:
         """Calls `tick` now and then until `unwatch`."""
@@ -165,11 +171,13 @@ class Connection:
         messages = self._codec.feed(data)
         for i, message in enumerate(messages):
             self._serve(message)
-            if self._task is not None:
+            if self._task is not None or i >= BURST:
                 self._enqueue(messages[i + 1 :], len(data))
                 break
             if self.closed():
-                break
+                return
+        if self._queue and self._task is None:
+            self._server.soon(self.go_on)
 
     def closed(self) -> bool:
         return self.phase is Phase.CLOSED
@@ -287,9 +295,19 @@ class Connection:
         self._advance(None)
         self._pump()
 
+    def go_on(self) -> None:
+        """Takes up what is queued, after the loop has looked at the others."""
+        if self._task is None:
+            self._pump()
+
     def _pump(self) -> None:
+        served = 0
         while self._queue and self._task is None and self.phase is not Phase.CLOSED:
+            if served >= BURST:
+                self._server.soon(self.go_on)
+                return
             self._serve(self._queue.popleft())
+            served += 1
         stream = None if self._dialogue is None else self._dialogue.incoming
         if not self._queue:
             self._queued = 0 if stream is None else stream.nbytes

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ssl import SSLContext
@@ -229,6 +230,9 @@ class Listener:
                 self._watched.discard(connection)
             if not self.dead:
                 connection.resume(wait)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self._loop.call_soon(callback)
 
     def watch(self, connection: Connection) -> None:
         self._watched.add(connection)

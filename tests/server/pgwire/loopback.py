@@ -4,6 +4,7 @@ on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,6 +33,7 @@ class Loopback:
         self.faults: list[BaseException] = []
         self.blocked: Wait | None = None
         self._waits: list[Wait] = []
+        self._soon: list[Callable[[], None]] = []
         self.connection = Connection(self, self)
 
     # Server
@@ -46,6 +48,9 @@ class Loopback:
 
     def wake(self, connection: Connection, wait: Wait) -> None:
         self._waits.append(wait)
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self._soon.append(callback)
 
     def failed(self, error: BaseException, message: m.Message | None) -> None:
         self.faults.append(error)
@@ -76,7 +81,10 @@ class Loopback:
 
     def settle(self) -> list[r.Reply | bytes]:
         """Lets waits end until the connection is at rest or waits for the client; returns what was written."""
-        while self._waits:
+        while self._waits or self._soon:
+            if self._soon:
+                self._soon.pop(0)()
+                continue
             wait = self._waits.pop(0)
             stream = self.connection._dialogue.incoming if self.connection._dialogue is not None else None
             if stream is not None and wait is stream.arrived and not wait.done:
