@@ -12,6 +12,7 @@ documentation chapter 10.
 from __future__ import annotations
 
 import decimal
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -252,7 +253,7 @@ class Coercion:
                     return e.Const(target, decimal.Decimal(expr.value))
                 if target.kind is K.FLOAT8 and abs(expr.value) <= 1 << 53:
                     return e.Const(target, float(expr.value))
-            if isinstance(expr.value, decimal.Decimal) and target.kind is K.FLOAT8:
+            if isinstance(expr.value, decimal.Decimal) and target.kind is K.FLOAT8 and abs(expr.value.adjusted()) < 300:
                 return e.Const(target, float(expr.value))
         return e.Cast(target, expr, explicit)
 
@@ -341,12 +342,33 @@ class Coercion:
         return self.cast(expr, target, False)
 
 
+_MOMENT: Final = re.compile(
+    r"(?!\s*(\d{4,}-\d|\d{6,}|-?infinity|epoch|[a-z]{3,9} ))|.*\b(now|today|tomorrow|yesterday)\b", re.IGNORECASE
+)
+_NEVER: Final = re.compile(r"(?!)")
+_READS_SETTINGS: Final = {
+    K.DATE: _MOMENT,
+    K.TIMESTAMP: _MOMENT,
+    K.TIME: re.compile(r".*\bnow\b", re.IGNORECASE),
+    K.TIMESTAMPTZ: re.compile(
+        r"(?!\s*\d{4,}-\d+-\d+[ T]\d+:\d+(:\d+(\.\d+)?)? ?(z|utc|[+-]\d\d(:?\d\d)?)$)", re.IGNORECASE
+    ),
+}
+"""Texts whose value depends on the session's time zone, DateStyle or clock: they are read when the statement runs,
+since plans outlive settings."""
+
+
 def literal(target: SqlType, text: str, explicit: bool, position: int | None) -> e.Expr:
     """The constant a quoted literal stands for; modifiers are applied by a cast (22001 or truncation happen
     there)."""
     from filestore.query.literals import parse_literal
 
     base = SqlType(target.kind)
+    if _READS_SETTINGS.get(target.kind, _NEVER).match(text):
+        _parsed(parse_literal, base, text, position)  # what is no date in any zone or order is an error at once
+        return e.Cast(target, e.Const(TEXT, text), explicit)
+    if target.kind is K.BPCHAR:
+        text = text.rstrip(" ")
     if target.kind is K.INTERVAL or target.kind in STRING_KINDS or base == target:
         value: Any = text if target.kind in STRING_KINDS else _parsed(parse_literal, base, text, position)
         constant = e.Const(base, value)

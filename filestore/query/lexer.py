@@ -199,6 +199,7 @@ _RISKY_WORDS: Final = (
 )
 _PLAIN: Final = ("select", "insert", "update", "delete")
 _OPERATOR_ENDS: Final = frozenset("=<>+-*/%")
+_SMALLEST: Final = frozenset({"2147483648", "9223372036854775808"})
 _GLUED: Final = frozenset("_.([$")
 
 Literal = tuple[str, str]
@@ -235,7 +236,8 @@ def normalise(text: str) -> tuple[str, tuple[Literal, ...]]:
             before -= 1
         mark = text[before]
         if mark in _OPERATOR_ENDS:
-            pass
+            if mark == "-" and m.group() in _SMALLEST:  # with its sign a smaller type holds it
+                continue
         elif mark == "(" or mark == ",":
             if not (0 <= values < low or _in_list(lower, before, mark, listing)):
                 continue

@@ -171,6 +171,7 @@ def _parse_tree(source: Source, piece: Piece, text: str) -> Any:
     try:
         tokens = _DIALECT.tokenize(sql)
         _mark_calls(tokens)
+        tokens = _typed_literals_first(tokens)
         trees = _DIALECT.parser().parse(tokens, sql)
     except ParseError as error:
         raise _translated(error, source, piece, text) from None
@@ -199,6 +200,43 @@ def _mark_calls(tokens: list[Any]) -> None:
                 previous.token_type = TokenType.VAR
                 previous.text += MARK
         previous = token
+
+
+_LITERAL_TYPES: Final = frozenset(
+    {
+        "date", "time", "timestamp", "timestamptz", "interval", "int", "int2", "int4", "int8", "integer", "smallint",
+        "bigint", "real", "float", "float4", "float8", "numeric", "decimal", "dec", "bool", "boolean", "text", "varchar",
+        "uuid", "bytea",
+    }
+)  # fmt: skip
+
+
+def _typed_literals_first(tokens: list[Any]) -> list[Any]:
+    """Parentheses around `date '2020-01-01'` where `::` follows: sqlglot reads it as date ('2020-01-01'::...)."""
+    wrapped: dict[int, int] = {}
+    for i in range(1, len(tokens) - 1):
+        if tokens[i].token_type is TokenType.STRING and tokens[i + 1].token_type is TokenType.DCOLON:
+            start = i - 1
+            if tokens[start].text.lower() == "zone" and start >= 3:
+                start -= 3  # timestamp with time zone
+            if tokens[start].text.lower() in _LITERAL_TYPES and tokens[start].token_type is not TokenType.STRING:
+                wrapped[start] = i
+    if not wrapped:
+        return tokens
+    ends = set(wrapped.values())
+    out: list[Any] = []
+    for i, token in enumerate(tokens):
+        if i in wrapped:
+            out.append(_punctuation(TokenType.L_PAREN, "(", token))
+        out.append(token)
+        if i in ends:
+            out.append(_punctuation(TokenType.R_PAREN, ")", token))
+    return out
+
+
+def _punctuation(kind: Any, text: str, beside: Any) -> Any:
+    """A token that stands where another does."""
+    return type(beside)(kind, text, beside.line, beside.col, beside.start, beside.end)
 
 
 def _translated(error: ParseError, source: Source, piece: Piece, text: str) -> errors.Error:

@@ -51,8 +51,7 @@ class Record:
 
 
 def parse(source: str) -> Iterator[Record]:
-    """The records of a file. `halt` ends it; `skipif postgresql` and `onlyif` for other engines skip the next record.
-    """
+    """The records of a file. `halt` ends it; `skipif postgresql` and `onlyif` for other engines skip the next record."""
     lines = source.split("\n")
     i, skip, ours = 0, False, False
     while i < len(lines):
@@ -136,7 +135,7 @@ def fault(record: Record, answer: Answer) -> str | None:
 
 def _rows_fault(values: list[str], expected: list[str]) -> str | None:
     if len(expected) == 1 and " values hashing to " in expected[0]:
-        digest = hashlib.md5("".join(v + "\n" for v in values).encode()).hexdigest()  # the format's own, not for security
+        digest = hashlib.md5("".join(v + "\n" for v in values).encode()).hexdigest()  # the format's own
         got = f"{len(values)} values hashing to {digest}"
         return None if got == expected[0] else f"expected {expected[0]}, got {got}"
     listed = [v for line in expected for v in line.split("\t")] if any("\t" in x for x in expected) else expected
@@ -255,8 +254,9 @@ def _written(record: Record, answer: Answer) -> list[str]:
     if record.kind != "query":
         return [f"{record.kind} ok", *body, *fed]
     words = record.argument.split()
-    sort = words[1] if len(words) > 1 and words[0] != "error" else words[0] if words and words[0].endswith("sort") else ""
-    sort = sort if sort.endswith("sort") else "nosort" if _ORDERED.search(record.sql) or len(answer.rows) < 2 else "rowsort"
+    sort = next((word for word in words[:2] if word.endswith("sort")), "")
+    if not sort:
+        sort = "nosort" if _ORDERED.search(record.sql) or len(answer.rows) < 2 else "rowsort"
     types = "T" * max(1, answer.columns)
     values = shown_values(answer, types, sort)
     rows = ["\t".join(values[i : i + len(types)]) for i in range(0, len(values), len(types))]
@@ -267,7 +267,7 @@ def main() -> int:
     """Runs or completes files on embedded stores of their own; the exit code says whether all was right."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--complete", action="store_true")
-    parser.add_argument("--oracle", nargs="?", const="", metavar="DSN", help="of a running PostgreSQL 15; else one is started")
+    parser.add_argument("--oracle", nargs="?", const="", metavar="DSN", help="a running PostgreSQL 15")
     parser.add_argument("files", nargs="+", type=Path)
     options = parser.parse_args()
     if options.oracle is not None:

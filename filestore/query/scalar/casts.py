@@ -292,11 +292,16 @@ def _numeric_to_float(vector: Vector, target: SqlType, ctx: ExecutionContext) ->
     # Both are exact below 2**53 and 10**22, so that one division rounds as reading the digits would.
     if narrow is not None and narrow.scale <= 22 and (len(narrow) == 0 or np.abs(narrow.data).max() < 2**53):
         wide = narrow.data.astype(np.float64) / np.float64(10**narrow.scale)
-    else:
-        wide = np.array([float(v) for v in to_decimals(vector).data.tolist()], np.float64)
-        if np.isinf(wide).any() and not all(v.is_infinite() for v in to_decimals(vector).data[np.isinf(wide)]):
-            raise errors.NumericOutOfRange("value out of range: overflow")
-    return _float_to_float(Vector(SqlType(Kind.FLOAT8), wide), target, ctx)
+        return _float_to_float(Vector(SqlType(Kind.FLOAT8), wide), target, ctx)
+    numbers = to_decimals(vector).data.tolist()
+    with np.errstate(over="ignore", under="ignore"):
+        found = np.array([float(v) for v in numbers], np.float64).astype(target.dtype)
+    # Too near to zero is an error as well: PostgreSQL reads the digits, and strtod says so.
+    for row in np.flatnonzero(np.isinf(found) | (found == 0)).tolist():
+        if numbers[row] and numbers[row].is_finite():
+            name = target.without_modifiers().name
+            raise errors.NumericOutOfRange(f'"{numbers[row]:f}" is out of range for type {name}')
+    return Vector(target, found)
 
 
 def _bool_to_int(vector: Vector, target: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
