@@ -302,8 +302,12 @@ def _concat_dictionaries(sql_type: SqlType, vectors: Sequence[Vector], valid: Ar
     joined = _concat_views(sql_type, unique, None)
     bases = [distinct[id(w)] for w in words]
     dtype = np.uint8 if len(joined) <= 256 else np.uint16 if len(joined) <= 65536 else np.uint32
-    codes = [v.data.astype(dtype) + np.array(base, dtype) for v, base in zip(vectors, bases, strict=True)]
-    return Vector(sql_type, np.concatenate(codes), valid, dictionary=joined)
+    codes = np.concatenate(
+        [v.data.astype(dtype) + np.array(base, dtype) for v, base in zip(vectors, bases, strict=True)]
+    )
+    if valid is not None:
+        codes[~valid] = 0  # a part of nulls alone has an empty dictionary: its base may lie behind the last word
+    return Vector(sql_type, codes, valid, dictionary=joined)
 
 
 def _concat_views(sql_type: SqlType, vectors: Sequence[Vector], valid: Array | None) -> Vector:

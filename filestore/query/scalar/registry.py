@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from filestore.query.vectors import all_valid, empty_values, replaced
+from filestore.query.vectors import all_valid, empty_values, null_vector, replaced
 from filestore.storage.vector import Array, Vector
 from filestore.types import Kind, SqlType
 
@@ -60,6 +60,8 @@ def checked(*names: str) -> Callable[[Implementation], Implementation]:
             if valid is None or valid.all():
                 return function([a if a.valid is None else replaced(a, None) for a in args], size, result, ctx)
             rows = np.flatnonzero(valid)
+            if len(rows) == 0:
+                return null_vector(result, size)
             some = [replaced(a if len(a) != size else a.take(rows), None) for a in args]
             return scattered(function(some, len(rows), result, ctx), rows, size)
 

@@ -262,3 +262,14 @@ def test_vectors_there_and_back(rng: random.Random) -> None:
         vector = from_python(sql_type, values)
         assert to_python(vector) == values or str(to_python(vector)) == str(values)
         assert str(to_python(concat([vector, vector]))) == str([*values, *values])
+
+
+def test_dictionaries_joined() -> None:
+    """Also when the last part holds nulls alone, and so an empty dictionary."""
+    nulls = Vector(types.TEXT, np.zeros(2, np.uint8), np.zeros(2, np.bool_), dictionary=string_vector(types.TEXT, []))
+    some = Vector(types.TEXT, np.array([1, 0, 1], np.uint8), None, dictionary=string_vector(types.TEXT, [b"a", b"b"]))
+    for parts in ([some, nulls], [nulls, some], [nulls, nulls], [some, some, nulls]):
+        joined = concat(parts)
+        joined.verify()
+        assert joined.strings() == [s for part in parts for s in part.strings()]
+        assert group([joined], len(joined)).count == len(set(joined.strings()))
