@@ -11,7 +11,8 @@ from typing import Any
 from filestore.query import expr as e
 from filestore.query import plan as p
 from filestore.query.context import ExecutionContext
-from filestore.query.fuse import Bounds, FusedAggregate, fused
+from filestore.query.fuse import FusedAggregate, fused
+from filestore.query.fuse_code import Bounds
 from filestore.query.operators.aggregate import Aggregation, Partial
 from filestore.query.operators.stream import Stream
 from filestore.query.subquery import Run, hold
