@@ -1,9 +1,9 @@
 """The documents, held against the program: names resolve, tables say what the code says, examples run.
 
 Goal: a document that lies fails here. Method: tables between `<!-- generated:x -->` marks are made from the code
-(`python tests/test_docs.py` writes them anew); tables written by hand are checked for what is missing or too much; every
-fence marked `run` is run, page by page in a directory of its own, and what it prints is compared with the fence marked
-`output` behind it. Names, files and links in README and docs are checked by tests/test_tidy.py.
+(`python tests/test_docs.py` writes them anew); tables written by hand are checked for what is missing or too much;
+every fence marked `run` is run, page by page in a directory of its own, and what it prints is compared with the fence
+marked `output` behind it. Names, files and links in README and docs are checked by tests/test_tidy.py.
 """
 
 from __future__ import annotations
@@ -110,18 +110,17 @@ def write_generated() -> None:
 
 @pytest.mark.parametrize(("page", "name"), GENERATED, ids=lambda part: part.removesuffix(".md"))
 def test_a_generated_table_is_the_codes(page: str, name: str) -> None:
-    text = (REFERENCE / page).read_text()
-    assert generated(text, name) == "\n".join(GENERATED[page, name]()) + "\n", "python tests/test_docs.py writes it anew"
+    told = generated((REFERENCE / page).read_text(), name)
+    assert told == "\n".join(GENERATED[page, name]()) + "\n", "python tests/test_docs.py writes it anew"
 
 
 # --- tables written by hand
 
 
 def test_every_sqlstate_is_told() -> None:
-    told = {
-        row[1]: (row[2], row[3])
-        for row in re.finditer(r"^\| (\w{5}) \| `(\w+)` \| .*? \| (yes ?|)\|$", (REFERENCE / "errors.md").read_text(), re.M)
-    }
+    text = (REFERENCE / "errors.md").read_text()
+    rows = re.finditer(r"^\| (\w{5}) \| `(\w+)` \| .*? \| (yes ?|)\|$", text, re.MULTILINE)
+    told = {row[1]: (row[2], row[3]) for row in rows}
     known = {cls.sqlstate: cls for cls in reversed(errors.all_classes()) if cls is not errors.Error}
     bases = {"22000", "23000", "25000"}  # raised by nobody: their classes stand for a group
     assert told.keys() == known.keys() - bases | {"02000"}
@@ -203,9 +202,8 @@ def test_examples_run(path: Path, request: pytest.FixtureRequest, data_dir: Path
         server: Server = request.getfixturevalue("server")
         for port, name in PORTS:
             script = script.replace(port, str(getattr(server, name)))
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], cwd=place, capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-W", "error", "-c", script]
+    run = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     printed = run.stdout.split(SEPARATOR + "\n")[1:]
     for example, output in zip(found, printed, strict=True):
