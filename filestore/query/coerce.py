@@ -78,6 +78,12 @@ EXPLICIT: Final[dict[Kind, frozenset[Kind]]] = {
 }
 """Further casts only by CAST or `::`; from the string types every type can be read."""
 
+SHOWN: Final = frozenset({"concat_fn", "concat_ws", "format"})
+"""Functions over values of any type, in their text form: booleans are t and f, char(n) has its blanks."""
+
+PADDED: Final = frozenset({"like", "ilike", "regex_match", "regex_imatch", "octet_length"})
+"""Functions that see the blanks of char(n), which all others do not."""
+
 AMBIGUOUS: Final = "ambiguous"
 
 
@@ -330,9 +336,15 @@ class Coercion:
         ]
         if overload.swap:
             ready.reverse()
+        if overload.name in SHOWN:  # takes "any" and shows it as a client would see it
+            ready = [self.settle(a) for a in ready]
+            return e.Call(overload.result_type(tuple(a.type for a in ready)), overload.name, tuple(ready))
         runs = overload.run_types(len(args))
         ready = [self._argument(a, t) for a, t in zip(ready, runs, strict=True)]
         result = overload.result_type(tuple(a.type for a in ready))
+        if overload.name in PADDED and args[0].type.kind is K.BPCHAR and args[0].type.length is not None:
+            width = e.Const(INT4, args[0].type.length)
+            ready[0] = e.Call(TEXT, "rpad", (e.Cast(TEXT, args[0], False), width, e.Const(TEXT, " ")))
         return e.Call(result, overload.name, tuple(ready))
 
     def _argument(self, expr: e.Expr, target: SqlType) -> e.Expr:

@@ -349,7 +349,7 @@ def _extreme_aggregate(t: SqlType) -> SqlType | None:
     if t.kind in (Kind.VARCHAR, Kind.NAME):
         return TEXT
     if t.kind in _ORDERED_KINDS:
-        return SqlType(t.kind) if t.kind is Kind.BPCHAR else t
+        return t  # char(n) keeps its width, or its blanks would be lost
     return None
 
 

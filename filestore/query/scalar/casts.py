@@ -393,7 +393,10 @@ _CASTS: dict[tuple[str, str], Convert] = {
 
 
 def text_of(vector: Vector, ctx: ExecutionContext) -> Vector:
-    """The vector's values as they are shown, which for booleans is not the cast."""
+    """The vector's values as they are shown, which for booleans and char(n) is not the cast."""
     if vector.type.kind is Kind.BOOL:
         return per_value([vector], len(vector), SqlType(Kind.TEXT), lambda b: "t" if b else "f")
+    width = vector.type.length
+    if vector.type.kind is Kind.BPCHAR and width is not None:
+        return per_value([vector], len(vector), SqlType(Kind.TEXT), lambda s: s.ljust(width))
     return cast(vector, SqlType(Kind.TEXT), True, ctx)
