@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from filestore.hal import DirectIO, open_filesystem
 from filestore.hal.file import FileSystem
-from filestore.query.plan import Bound
+from filestore.planning import Planned
 from filestore.query.plan_cache import PlanCache
 from filestore.query.pool import WorkerPool
 from filestore.query.statements import Statement
@@ -47,7 +47,7 @@ class Database:
         self.engine = engine
         self.options = options
         self.lock = engine.lock
-        self.plans: PlanCache[Bound] = PlanCache()
+        self.plans: PlanCache[Planned] = PlanCache()
         self.parsed: PlanCache[Statement] = PlanCache()
         self.pool = WorkerPool()
         self.workers = ThreadPoolExecutor(_JOB_THREADS, thread_name_prefix="job")

@@ -19,13 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from filestore import commands, errors
 from filestore.catalog.names import SessionCatalog
 from filestore.commands.cursors import Cursor
 from filestore.commands.transactions import checked_isolation
 from filestore.hal import process
+from filestore.planning import LITERAL_TYPES, Planned, literal_vectors, planned
 from filestore.query import dml
 from filestore.query import plan as p
 from filestore.query.bind import bind
@@ -33,13 +32,12 @@ from filestore.query.context import Cancel, ExecutionContext
 from filestore.query.executor import execute
 from filestore.query.explain import explain_lines, rows_read
 from filestore.query.lexer import normalise
-from filestore.query.literals import parse_literal
 from filestore.query.optimize import optimize
 from filestore.query.parse import parse
-from filestore.query.point import PointSelect, point_of
+from filestore.query.point import PointSelect
+from filestore.query.point_write import At, PointInsert
 from filestore.query.rows import describe_value, text_result
 from filestore.query.statements import Statement
-from filestore.query.vectors import constant
 from filestore.query.widen import widened
 from filestore.result import CopyIn, Notice, Result
 from filestore.settings import Settings
@@ -48,7 +46,7 @@ from filestore.storage.vector import Array, Batch, Vector
 from filestore.txn.drive import Job, Steps
 from filestore.txn.locks import LockMode
 from filestore.txn.transaction import Transaction
-from filestore.types import INT4, INT8, INTEGER_KINDS, NUMERIC, Kind, SqlType
+from filestore.types import Kind, SqlType
 
 if TYPE_CHECKING:
     from filestore.database import Database
@@ -63,7 +61,6 @@ INLINE_ROWS = 20_000
 CACHED_TEXT_MAX = 4096
 
 _TAGS = {"insert": "INSERT 0", "update": "UPDATE", "delete": "DELETE"}
-_LITERAL_TYPES: dict[str, SqlType | None] = {"int4": INT4, "int8": INT8, "numeric": NUMERIC, "string": None}
 
 
 @dataclass(slots=True)
@@ -81,12 +78,12 @@ class Prepared:
     columns: tuple[p.OutputColumn, ...] | None = None
     bound: p.Bound | None = None
     version: int = -1
+    planned: Planned | None = None
     point: PointSelect | None = None
 
 
 class Session:
-    """See the module. `database` owns the engine; `process_id` is this session's number in cancel requests and views.
-    """
+    """See the module. `database` owns the engine; `process_id` is its number in cancel requests and views."""
 
     def __init__(
         self,
@@ -262,9 +259,9 @@ class Session:
         if statement.utility is not None:
             return (yield from commands.run(self, statement))
         while True:
-            bound, values = self._bind_literals(statement, parameters)
-            if (yield from self._lock_tables(bound)):
-                return (yield from self.run(bound, values))
+            found, values = self._bind_literals(statement, parameters)
+            if (yield from self._lock_tables(found.bound)):
+                return (yield from self.run(found, values))
 
     def _execute_prepared(self, prepared: Prepared, parameters: Sequence[Vector], rows: int) -> Steps[Result]:
         statement = prepared.statement
@@ -277,17 +274,18 @@ class Session:
                 self._bind_prepared(prepared)
                 if prepared.columns != columns:
                     raise errors.FeatureNotSupported("cached plan must not change result type")
-            assert prepared.bound is not None
-            if (yield from self._lock_tables(prepared.bound)):
-                bound = prepared.bound if rows == 1 else widened(prepared.bound, rows)
-                return (yield from self.run(bound, parameters))
+            found = prepared.planned
+            assert found is not None
+            if (yield from self._lock_tables(found.bound)):
+                if rows != 1:
+                    found = Planned(widened(found.bound, rows), None, None)
+                return (yield from self.run(found, parameters))
 
     # --- binding -----------------------------------------------------------------------------------------------------
 
     @property
     def registry_version(self) -> int:
-        """Changes whenever a definition that this session sees may have changed; -1 while it has changed some itself.
-        """
+        """Changes whenever a definition that this session sees may have changed; -1 while it changed some itself."""
         if self.transaction is not None and self.transaction.registry is not None:
             return -1
         return self.engine.registry.version
@@ -306,36 +304,34 @@ class Session:
             return
         version = self.registry_version
         key = (prepared.text, prepared.given, self.settings.search_path, version)
-        bound = None if version < 0 else self.database.plans.get(key)
-        if bound is None:
-            bound = self.plan(statement, prepared.given)
+        found = None if version < 0 else self.database.plans.get(key)
+        if found is None:
+            found = planned(self.plan(statement, prepared.given))
             if version >= 0:
-                self.database.plans.put(key, bound)
-        prepared.bound, prepared.version = bound, version
-        prepared.parameters = bound.parameters
-        prepared.columns = bound.plan.columns or None
-        prepared.point = point_of(bound)
+                self.database.plans.put(key, found)
+        prepared.planned, prepared.version = found, version
+        prepared.bound, prepared.point = found.bound, found.point
+        prepared.parameters = found.bound.parameters
+        prepared.columns = found.bound.plan.columns or None
 
-    def _bind_literals(
-        self, statement: Statement, parameters: Sequence[Vector]
-    ) -> tuple[p.Bound, Sequence[Vector]]:
+    def _bind_literals(self, statement: Statement, parameters: Sequence[Vector]) -> tuple[Planned, Sequence[Vector]]:
         """Binds a statement of a simple Query by way of the plan cache, keyed by its text without its literals."""
         version, shape, literals = self.registry_version, statement.shape, statement.literals
         if parameters:
-            return self.plan(statement, [v.type for v in parameters]), parameters
-        types = tuple(_LITERAL_TYPES[kind] for kind, _ in literals)
+            return planned(self.plan(statement, [v.type for v in parameters])), parameters
+        types = tuple(LITERAL_TYPES[kind] for kind, _ in literals)
         key = (shape or statement.text, types, self.settings.search_path, version)
-        bound = None if version < 0 else self.database.plans.get(key)
-        if bound is None:
+        found = None if version < 0 else self.database.plans.get(key)
+        if found is None:
             bound = self._bind_shape(shape, types) if literals else self.plan(statement)
-        if bound is None:
-            # What cannot be bound without its literals (ORDER BY 1) is bound with them; so are errors, for their
-            # positions.
-            return self.plan(parse(statement.text)[0]), ()
-        if version >= 0:
-            self.database.plans.put(key, bound)
-        values = [_literal(t, text, self.settings) for (_, text), t in zip(literals, bound.parameters, strict=True)]
-        return bound, values
+            if bound is None:
+                # What cannot be bound without its literals (ORDER BY 1) is bound with them; so are errors, for their
+                # positions.
+                return planned(self.plan(parse(statement.text)[0])), ()
+            found = planned(bound)
+            if version >= 0:
+                self.database.plans.put(key, found)
+        return found, literal_vectors(literals, found.bound.parameters, self.settings)
 
     def _bind_shape(self, shape: str, types: Sequence[SqlType | None]) -> p.Bound | None:
         """Binds a statement without its literals, None when that cannot be."""
@@ -351,9 +347,13 @@ class Session:
 
     # --- running -----------------------------------------------------------------------------------------------------
 
-    def run(self, bound: p.Bound, parameters: Sequence[Vector] = ()) -> Steps[Result]:
+    def run(self, found: Planned, parameters: Sequence[Vector] = ()) -> Steps[Result]:
         """Runs a bound statement, whose tables are locked, in the session's transaction."""
-        transaction = self.begin()
+        transaction, bound = self.begin(), found.bound
+        if found.write is not None and not transaction.read_only:
+            written = yield from self._run_write(found, parameters, transaction)
+            if written is not None:
+                return _answer(bound, written)
         context = self.context(parameters)
         if bound.kind == "select":
             return Result(
@@ -366,9 +366,40 @@ class Session:
         if transaction.read_only:
             raise errors.ReadOnlyTransaction(f"cannot execute {bound.kind.upper()} in a read-only transaction")
         write = dml.WriteContext(self.engine, transaction, context, lambda plan: self.run_source(plan, bound, context))
-        written = yield from self.lock_waits(_write(bound.plan, write))
-        columns = bound.plan.columns or None
-        return Result(f"{_TAGS[bound.kind]} {written.count}", columns, iter(written.returned))
+        return _answer(bound, (yield from self.lock_waits(_write(bound.plan, write))))
+
+    def _run_write(
+        self, found: Planned, parameters: Sequence[Vector], transaction: Transaction
+    ) -> Steps[dml.Written | None]:
+        """A statement that writes one row by its compact form; None when the general way must be gone."""
+        write, at = found.write, self._at(parameters, transaction)
+        assert write is not None
+        outcome = write.attempt(at)
+        if isinstance(outcome, dml.Written):
+            return outcome
+        if outcome < 0 or isinstance(write, PointInsert):
+            return None
+        return (yield from self.lock_waits(write.wait_and_write(outcome, at)))
+
+    def _at(self, parameters: Sequence[Vector], transaction: Transaction) -> At:
+        snapshot = self.engine.statement_snapshot(transaction)
+        return At(self.engine, transaction, snapshot, parameters, self.settings, lambda: self.context(parameters))
+
+    def attempt(self, prepared: Prepared, parameters: Sequence[Vector]) -> Result | None:
+        """Runs a prepared statement that writes one row, at once and inside a transaction block; None, with nothing
+        done, when it has to wait or cannot be run this way. Engine lock held.
+        """
+        found, transaction = prepared.planned, self.transaction
+        if found is None or found.write is None or transaction is None or transaction.read_only or self.failed_block:
+            return None
+        engine = self.engine
+        if transaction.registry is not None or prepared.version != engine.registry.version:
+            return None
+        if not engine.locks.try_acquire(transaction, found.write.table.oid, LockMode.ROW_EXCLUSIVE):
+            return None
+        self.settings.statement_us = time.time_ns() // 1000
+        outcome = found.write.attempt(self._at(parameters, transaction))
+        return _answer(found.bound, outcome) if isinstance(outcome, dml.Written) else None
 
     def run_point(self, prepared: Prepared, request: Array, bind_at: int, at: int) -> int:
         """Answers a prepared point SELECT by its compiled form; see `PointSelect.run`. Engine lock held.
@@ -434,7 +465,7 @@ class Session:
     def _run_measured(self, bound: p.Bound, measured: dict[int, tuple[int, float]]) -> Steps[None]:
         """Runs a statement for EXPLAIN ANALYZE, dropping its rows."""
         if bound.kind != "select":
-            yield from self.run(bound)
+            yield from self.run(Planned(bound, None, None))
             return
         context = replace(self.context(), measured=measured)
         job = Job(self.database.workers, lambda: sum(batch.length for batch in execute(bound.plan, context)))
@@ -562,11 +593,8 @@ class Session:
             self.failed_block = True
 
 
-def _literal(sql_type: SqlType, text: str, settings: Settings) -> Vector:
-    """A literal that was taken out of a statement, as the parameter that it became."""
-    if sql_type.kind in INTEGER_KINDS and len(text) < 5 and text.isdecimal():
-        return Vector(sql_type, np.array([int(text)], sql_type.dtype))
-    return constant(sql_type, parse_literal(sql_type, text, settings))
+def _answer(bound: p.Bound, written: dml.Written) -> Result:
+    return Result(f"{_TAGS[bound.kind]} {written.count}", bound.plan.columns or None, iter(written.returned))
 
 
 def _write(plan: p.Plan, ctx: dml.WriteContext) -> Steps[dml.Written]:

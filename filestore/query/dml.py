@@ -81,6 +81,13 @@ def run_update(node: p.Update, ctx: WriteContext) -> Generator[Wait, None, Writt
     COMMITTED).
     """
     claimed, extras = yield from _claim(node.table, node.source, node.predicate, ctx)
+    return (yield from update_claimed(node, claimed, extras, ctx))
+
+
+def update_claimed(
+    node: p.Update, claimed: Array, extras: Sequence[Vector], ctx: WriteContext
+) -> Generator[Wait, None, Written]:
+    """Updates versions that are claimed, int64[n]; `extras` are the extra columns of each."""
     written = Written(len(claimed))
     if len(claimed) == 0:
         return written
@@ -106,6 +113,13 @@ def run_update(node: p.Update, ctx: WriteContext) -> Generator[Wait, None, Writt
 def run_delete(node: p.Delete, ctx: WriteContext) -> Generator[Wait, None, Written]:
     """Deletes the source's rows; as `run_update` for rows that changed meanwhile."""
     claimed, extras = yield from _claim(node.table, node.source, node.predicate, ctx)
+    return (yield from delete_claimed(node, claimed, extras, ctx))
+
+
+def delete_claimed(
+    node: p.Delete, claimed: Array, extras: Sequence[Vector], ctx: WriteContext
+) -> Generator[Wait, None, Written]:
+    """Deletes versions that are claimed; as `update_claimed`."""
     written = Written(len(claimed))
     if len(claimed) == 0:
         return written
@@ -127,7 +141,14 @@ def _claim(
     batches = yield from ctx.source(source)
     found = concat_batches(batches, [c.type for c in source.columns])
     addresses, first = np.unique(found.columns[0].data, return_index=True)
-    extras = found.take(first).columns[1:]
+    return (yield from claim_found(definition, addresses, found.take(first).columns[1:], predicate, ctx))
+
+
+def claim_found(
+    definition: TableDef, addresses: Array, extras: list[Vector], predicate: Expr | None, ctx: WriteContext
+) -> Generator[Wait, None, tuple[Array, list[Vector]]]:
+    """Claims versions int64[n], or the newer ones if the predicate holds for those too; with their extra columns."""
+    types = [v.type for v in extras]
     table = ctx.engine.table(definition)
     claimed: list[Array] = []
     kept: list[list[Vector]] = []
@@ -143,7 +164,6 @@ def _claim(
             addresses, extras = addresses[holds], [v.take(holds) for v in extras]
     if not claimed:
         return np.empty(0, np.int64), extras
-    types = [c.type for c in source.columns[1:]]
     parts = [Batch(columns, len(a)) for columns, a in zip(kept, claimed, strict=True)]
     return np.concatenate(claimed), concat_batches(parts, types).columns
 

@@ -26,6 +26,7 @@ from filestore.storage.directory import (
     ENCODING,
     HEADER,
     HEAP,
+    INFINITY,
     SLOT_BITS,
     SLOT_MASK,
     VALID,
@@ -33,9 +34,11 @@ from filestore.storage.directory import (
     WIDTH,
 )
 from filestore.storage.memory_kernels import copy_bytes, load_i64, load_u8, load_u16, load_u32
+from filestore.storage.segment_kernels import end_at
 from filestore.txn.kernels import visible_version
 
 FALLBACK = -1
+NOT_THERE = -2
 
 # Forms of an output column.
 INTEGER = 0
@@ -237,6 +240,77 @@ def put_row(directory: Any, address: int, shape: Any, request: Any, formats_at: 
 
 
 @njit(nogil=True, cache=True)
+def find_version(
+    directory: Any, pages: Any, timestamp: int, mark: int, bound: int, column: int, bits: int, value: int
+) -> int:
+    """Address of the version with a key that the snapshot sees, NOT_THERE, or FALLBACK.
+
+    column, bits: of the key's integer, which `value` fits.
+    """
+    key = sortable_int(value, bits)
+    record = find_u64(pages, key)
+    while record >= 0:
+        address = visible_version(directory, record, timestamp, mark, bound)
+        if address >= 0:
+            row = directory[address >> SLOT_BITS]
+            field = HEADER + column * COLUMN_FIELDS
+            if row[field + DATA] == 0:
+                return FALLBACK
+            if load_integer(row[field + DATA], address & SLOT_MASK, bits >> 3) == value:
+                return address
+        record = find_next_u64(pages, key, record)
+    return NOT_THERE
+
+
+# Answers of `find_row`.
+ROW_NONE = 0
+ROW_FREE = 1
+ROW_BUSY = 2
+ROW_GENERAL = 3
+READ_HEAD = 3
+
+
+@njit(nogil=True, cache=True)
+def find_row(
+    directory: Any, pages: Any, timestamp: int, mark: int, bound: int, shape: Any, value: int, out: Any
+) -> int:
+    """The version with a key that the snapshot sees, for a statement that writes: ROW_FREE when nobody has ended or
+    claimed it, ROW_BUSY otherwise; out[0] is its address, then follow the columns asked for, see `read_row`.
+
+    shape int64: [key column, bits of the key's integer, columns asked for, then (column, width) of each].
+    """
+    bits = shape[1]
+    if bits < 64 and (value < -(1 << (bits - 1)) or value >= 1 << (bits - 1)):
+        return ROW_GENERAL
+    address = find_version(directory, pages, timestamp, mark, bound, shape[0], bits, value)
+    if address == NOT_THERE:
+        return ROW_NONE
+    if address < 0 or not read_row(directory, address, shape, out):
+        return ROW_GENERAL
+    return ROW_FREE if end_at(directory, address) == INFINITY else ROW_BUSY
+
+
+@njit(nogil=True, cache=True)
+def read_row(directory: Any, address: int, shape: Any, out: Any) -> bool:
+    """Reads the columns asked for: out = [address, then (value, is null) of each]. False when one is not there yet."""
+    row = directory[address >> SLOT_BITS]
+    slot = address & SLOT_MASK
+    out[0] = address
+    for i in range(shape[2]):
+        field = HEADER + shape[READ_HEAD + 2 * i] * COLUMN_FIELDS
+        width = shape[READ_HEAD + 2 * i + 1]
+        if row[field + DATA] == 0:
+            return False
+        null = is_null(row, field, slot)
+        out[1 + 2 * i] = 0
+        out[2 + 2 * i] = null
+        if not null:
+            data = row[field + DATA]
+            out[1 + 2 * i] = np.int64(load_u8(data + slot)) if width == 1 else load_integer(data, slot, width)
+    return True
+
+
+@njit(nogil=True, cache=True)
 def point_select(
     directory: Any,
     pages: Any,
@@ -261,16 +335,9 @@ def point_select(
     bits = shape[1]
     if bits < 64 and (value < -(1 << (bits - 1)) or value >= 1 << (bits - 1)):
         return FALLBACK
-    key = sortable_int(value, bits)
-    record = find_u64(pages, key)
-    while record >= 0:
-        address = visible_version(directory, record, timestamp, mark, bound)
-        if address >= 0:
-            row = directory[address >> SLOT_BITS]
-            field = HEADER + shape[0] * COLUMN_FIELDS
-            if row[field + DATA] == 0:
-                return FALLBACK
-            if load_integer(row[field + DATA], address & SLOT_MASK, bits >> 3) == value:
-                return put_row(directory, address, shape, request, formats_at, out, out_at)
-        record = find_next_u64(pages, key, record)
-    return out_at
+    address = find_version(directory, pages, timestamp, mark, bound, shape[0], bits, value)
+    if address == NOT_THERE:
+        return out_at
+    if address < 0:
+        return FALLBACK
+    return put_row(directory, address, shape, request, formats_at, out, out_at)

@@ -25,7 +25,7 @@ import numpy as np
 
 from filestore import errors
 from filestore.storage import directory as d
-from filestore.storage import row_kernels, segment_kernels
+from filestore.storage import row_kernels, row_write_kernels, segment_kernels
 from filestore.storage.schema import KeyDef, TableDef
 from filestore.storage.segment import HEAP_BYTES, LONGEST_VALUE, Arenas, Directory, Layout, SealedColumns, Segment
 from filestore.storage.vector import EMPTY_HEAP, Array, Batch, Vector
@@ -60,6 +60,11 @@ class TableKey(Protocol):
         """(offsets int64[n + 1], records): rows that had these values of the key's columns; stale ones
         included.
         """
+
+
+# What became of a row: its version's address, its record number, the log's image, and whether the version that it
+# replaces was claimed along with it.
+RowWritten = tuple[int, int, bytes, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,7 @@ class Table:
         self.live_rows = 0
         self.stored_keys: tuple[Any, ...] = ()
         self._scratch = np.empty(_SCRATCH_BYTES, np.uint8)
+        self._written = np.zeros(row_write_kernels.OUT_FIELDS, np.int64)
         self._fields = [d.column_field(i, 0) for i in range(len(self.layout.types))]
 
     # --- what it is
@@ -180,6 +186,57 @@ class Table:
             parts.append(np.arange(first, first + count, dtype=np.int64))
             done += count
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.int64), *parts])
+
+    def write_row(self, mark: int, cells: Array, blob: Array, old: int = -1) -> RowWritten | None:
+        """Writes one row, given as cells (see `row_write_kernels`), as a version of the transaction `mark`; None, with
+        nothing done, when `append` has to.
+
+        old: address of the version that it replaces, which is claimed then if it is free, -1 for a new row.
+        """
+        segment = self.open_segment
+        if segment is None or segment.rows >= self.slots:
+            segment = self._new_segment()
+        written, number = self._written, segment.number
+        while True:
+            answer = row_write_kernels.write_row(
+                self.directory,
+                self.addresses.dirty,
+                self.layout.matrix,
+                number,
+                mark,
+                old,
+                cells,
+                blob,
+                self.heap_bytes,
+                self._scratch,
+                written,
+            )
+            if answer == row_write_kernels.DONE:
+                break
+            if answer == row_write_kernels.GENERAL:
+                return None
+            self._make_missing(answer, segment, old)
+        address, record, used, claimed = written.tolist()
+        if used < 0:
+            image = self._image(number, address & d.SLOT_MASK, 1, old >= 0)
+        else:
+            image = self._scratch[:used].tobytes()
+        return address, record, image, claimed != 0
+
+    def _make_missing(self, what: int, segment: Segment, old: int) -> None:
+        """Makes the vector that `write_row` said is missing."""
+        if what == row_write_kernels.NEED_LINKS:
+            segment.ensure(d.RECORD)
+            segment.ensure(d.PREVIOUS)
+        elif what == row_write_kernels.NEED_END:
+            self.ensure_ends(np.array((old,), np.int64))
+        elif what == row_write_kernels.NEED_HEAD:
+            record = int(self.records_of(np.array((old,), np.int64))[0])
+            first = self.segments[record >> d.SLOT_BITS]
+            assert first is not None, "a row begins in a segment"
+            first.ensure(d.HEAD)
+        else:
+            segment.ensure_valid(what - row_write_kernels.NEED_VALID, segment.rows)
 
     def _place(self, columns: Sequence[Vector], low: int, wanted: int) -> tuple[Segment, int, int]:
         """Writes as many of the rows from `low` as fit the open segment, or a new one; returns where, and how

@@ -159,6 +159,50 @@ def update_rows(
     return addresses
 
 
+def write_row(txn: Transaction, table: Table, cells: Array, blob: Array, old: int = -1) -> int:
+    """Inserts one row, or replaces the version `old`, by one compiled call; returns the new address, -1 when the
+    general way has to be gone (then nothing has happened).
+
+    cells, blob: see `storage.row_write_kernels`. `old` is free or claimed by this transaction. Keys are the caller's:
+    an update leaves them alone, for an insert see `insert_keys`. Never waits. Raises 25006.
+    """
+    writes = txn.writes_of(table)
+    written = table.write_row(txn.mark, cells, blob, old)
+    if written is None:
+        return -1
+    address, record, image, claimed = written
+    writes.inserted.append(np.array((address,), np.int64))
+    if old >= 0:
+        before = np.array((old,), np.int64)
+        writes.heads.append((np.array((record,), np.int64), before))
+        if claimed:
+            writes.ended.append(before)
+    txn.records.append(Record(RecordKind.ROWS, table.storage_id, image))
+    return address
+
+
+def delete_row(txn: Transaction, table: Table, address: int) -> None:
+    """Claims and deletes one version that is free. Never waits. Raises 25006."""
+    writes = txn.writes_of(table)
+    addresses = np.array((address,), np.int64)
+    table.ensure_ends(addresses)
+    states = np.zeros(1, np.uint8)
+    kernels.claim(table.directory, addresses, 0, txn.mark, states, addresses.copy())
+    if states[0] != kernels.CLAIMED:
+        raise errors.InternalError(f"version {address} is not free")
+    writes.ended.append(addresses)
+    txn.records.append(Record(RecordKind.ENDS, table.storage_id, addresses.tobytes()))
+
+
+def insert_keys(txn: Transaction, table: Table, keys: Sequence[tuple[StoredKey, Keys]], address: int) -> None:
+    """Enters a row that `write_row` inserted under its keys, of which nobody else has one."""
+    records = np.array((address,), np.int64)
+    writes = txn.writes_of(table)
+    for key, encoded in keys:
+        key.index.insert(encoded, records)
+        writes.entries.append((key, encoded, records))
+
+
 def delete_rows(txn: Transaction, table: Table, claimed: Array) -> Generator[Wait, None, None]:
     """Deletes claimed versions. The end marks are there already; what is left is to tell the log."""
     if len(claimed):
