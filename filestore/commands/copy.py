@@ -98,7 +98,7 @@ def _copy_from(session: Session, command: s.Copy) -> Steps[Result]:
         return Result(f"COPY {rows}")
     source = ClientBytes()
     steps = load.steps(lambda: load.parsed(source, options), source)
-    job = Job(session.database.workers, lambda: drive(steps, session.database.lock, session.poll))
+    job = Job(None, lambda: drive(steps, session.database.lock, session.poll))
     copy = CopyIn(
         len(load.ordinals),
         options.format == "binary",
@@ -148,7 +148,7 @@ class Load:
 
     def steps(self, rows: Callable[[], Iterable[Batch]], source: ClientBytes | None = None) -> Steps[int]:
         """Loads what `rows` makes (on a worker) and returns how many there were."""
-        produced: Produced[Batch] = Produced(self.session.database.workers, rows)
+        produced: Produced[Batch] = Produced(rows)
         loaded = _Loaded(self.definition)
         table = self.session.engine.table(self.definition)
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from filestore.storage.wait import Wait
@@ -77,14 +76,15 @@ class Produced(Generic[T]):
     not ready.
     """
 
-    def __init__(self, workers: ThreadPoolExecutor, make: Callable[[], Iterable[T]]) -> None:
+    def __init__(self, make: Callable[[], Iterable[T]]) -> None:
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._ready = Wait()
         self._ended = False
         self._closed = False
         self._error: BaseException | None = None
-        workers.submit(self._run, make)
+        # A thread of its own: it waits for the client and for the loader, and in a pool it would keep others from running.
+        threading.Thread(target=self._run, args=(make,), name="copy", daemon=True).start()
 
     def _run(self, make: Callable[[], Iterable[T]]) -> None:
         try:

@@ -15,6 +15,7 @@ from filestore.query.bind_context import NO_FUNCTION_HINT, AggregateRef, end_of,
 from filestore.query.bind_predicates import PredicateBinder
 from filestore.query.bind_types import sql_type
 from filestore.query.coerce import AMBIGUOUS, select
+from filestore.query.names import unshielded
 from filestore.types import (
     BOOL,
     DATE,
@@ -154,7 +155,7 @@ class CallBinder(PredicateBinder):
         value, unit = node.args.get("this"), node.args.get("unit")
         if not isinstance(value, exp.Literal) or not value.is_string:
             raise self.refuse("INTERVAL with this operand", node)
-        text = str(value.this)
+        text = unshielded(str(value.this))
         if isinstance(unit, exp.IntervalSpan):
             raise self.refuse("INTERVAL with a range of fields", node)
         if unit is not None:

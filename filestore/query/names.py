@@ -39,6 +39,25 @@ _RESERVED: Final = """
 """
 RESERVED: Final = frozenset(_RESERVED.split())
 
+_INTERVAL_PART: Final = re.compile(r"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*")
+_SHIELD: Final = 0xE000  # the start of Unicode's private use area
+
+
+def shielded(text: str) -> str:
+    """An INTERVAL's text, in characters that sqlglot leaves alone when it would keep one part only: `1 day 10:11:12`."""
+    parts = _INTERVAL_PART.findall(text)
+    if len(parts) != 1 or _INTERVAL_PART.fullmatch(text):
+        return text
+    return MARK + "".join(chr(_SHIELD + ord(c)) if ord(c) < 128 else c for c in text)
+
+
+def unshielded(text: str) -> str:
+    """The text that `shielded` was given."""
+    if not text.startswith(MARK):
+        return text
+    return "".join(chr(ord(c) - _SHIELD) if _SHIELD <= ord(c) < _SHIELD + 128 else c for c in text[1:])
+
+
 _ASCII_FOLD: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _PLAIN_NAME: Final = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 

@@ -20,7 +20,7 @@ from sqlglot.tokenizer_core import TokenType
 from filestore import errors
 from filestore.query import lexer
 from filestore.query.lexer import Piece, Token
-from filestore.query.names import MARK
+from filestore.query.names import MARK, shielded
 from filestore.query.statements import Source, Statement
 
 # Calls whose arguments have a syntax of their own, and words before a parenthesis that are no calls.
@@ -199,6 +199,8 @@ def _mark_calls(tokens: list[Any]) -> None:
             ):
                 previous.token_type = TokenType.VAR
                 previous.text += MARK
+        elif token.token_type is TokenType.STRING and previous is not None and previous.token_type is TokenType.INTERVAL:
+            token.text = shielded(token.text)
         previous = token
 
 

@@ -11,6 +11,7 @@ The idea of one protocol written as a generator with two thin drivers is psycopg
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -32,12 +33,16 @@ class Job(Wait, Generic[T]):
     The work runs without the engine lock. Thread rule: made on the driving thread, run on a worker.
     """
 
-    def __init__(self, workers: ThreadPoolExecutor, work: Callable[[], T]) -> None:
+    def __init__(self, workers: ThreadPoolExecutor | None, work: Callable[[], T]) -> None:
+        """workers None: a thread of its own, for work that waits for a client or for other work, which would block a pool."""
         super().__init__()
         self._work = work
         self._value: T | None = None
         self._raised: BaseException | None = None
-        workers.submit(self._run)
+        if workers is None:
+            threading.Thread(target=self._run, name="job", daemon=True).start()
+        else:
+            workers.submit(self._run)
 
     def _run(self) -> None:
         try:

@@ -116,7 +116,8 @@ class Transaction:
     def writes_of(self, table: Table) -> TableWrites:
         """The write set for a table. Raises 25006 in a read-only transaction."""
         found = self.writes.get(table)
-        if found is None:
+        if found is None or self.state != "active":
+            # A worker may still be loading when its transaction has been ended by a cancel.
             self.check_writable()
             found = self.writes[table] = TableWrites()
         return found
