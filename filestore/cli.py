@@ -178,11 +178,24 @@ def export(
 
 @app.command()
 def check(directory: Directory) -> None:
-    """Verifies every checksum, table and index of a directory; exit code 1 when something is wrong."""
+    """Verifies every checksum, table and index of a directory; exit code 1 when something is wrong.
+
+    The files are verified first, as they are; only when they are sound is the directory opened, which recovers it.
+    """
+    from filestore.hal import open_filesystem
+    from filestore.storage.verify import verify_directory
+
     if not Path(directory).is_dir():
         fail(f"{directory}: there is no such directory")
-    with session(directory) as connection:
-        findings = connection.session.database.engine.check()
+    files = open_filesystem(str(directory))
+    lock = files.lock()
+    try:
+        findings = verify_directory(files)
+    finally:
+        lock.release()
+    if not findings:
+        with session(directory) as connection:
+            findings = connection.session.database.engine.check()
     for finding in findings:
         print(f"{finding.file}: {finding.problem}")
     if findings:

@@ -172,6 +172,11 @@ class Settings:
         if setting is None:
             return key, value
         parsed = _PARSE[setting.type](setting, name, value)
+        if key == "standard_conforming_strings" and not parsed:
+            raise errors.FeatureNotSupported(
+                "standard_conforming_strings = off is not supported",
+                hint="Write E'...' for strings with backslash escapes.",
+            )
         if key == "datestyle":
             return key, _check_datestyle(name, value, self.date_order)
         check = _CHECKS.get(key)

@@ -44,7 +44,11 @@ _SHIELD: Final = 0xE000  # the start of Unicode's private use area
 
 
 def shielded(text: str) -> str:
-    """An INTERVAL's text, in characters that sqlglot leaves alone when it would keep one part only: `1 day 10:11:12`."""
+    """An INTERVAL's text, in characters that sqlglot leaves alone when it would keep one part of several.
+
+    >>> shielded("1 day")
+    '1 day'
+    """
     parts = _INTERVAL_PART.findall(text)
     if len(parts) != 1 or _INTERVAL_PART.fullmatch(text):
         return text

@@ -199,7 +199,7 @@ def _mark_calls(tokens: list[Any]) -> None:
             ):
                 previous.token_type = TokenType.VAR
                 previous.text += MARK
-        elif token.token_type is TokenType.STRING and previous is not None and previous.token_type is TokenType.INTERVAL:
+        elif token.token_type is TokenType.STRING and getattr(previous, "token_type", None) is TokenType.INTERVAL:
             token.text = shielded(token.text)
         previous = token
 
@@ -207,8 +207,8 @@ def _mark_calls(tokens: list[Any]) -> None:
 _LITERAL_TYPES: Final = frozenset(
     {
         "date", "time", "timestamp", "timestamptz", "interval", "int", "int2", "int4", "int8", "integer", "smallint",
-        "bigint", "real", "float", "float4", "float8", "numeric", "decimal", "dec", "bool", "boolean", "text", "varchar",
-        "uuid", "bytea",
+        "bigint", "real", "float", "float4", "float8", "numeric", "decimal", "dec", "bool", "boolean", "text",
+        "varchar", "uuid", "bytea",
     }
 )  # fmt: skip
 
