@@ -83,7 +83,7 @@ class Produced(Generic[T]):
         self._ended = False
         self._closed = False
         self._error: BaseException | None = None
-        # A thread of its own: it waits for the client and for the loader, and in a pool it would keep others from running.
+        # A thread of its own: it waits for the client and for the loader, and would block others of a pool.
         threading.Thread(target=self._run, args=(make,), name="copy", daemon=True).start()
 
     def _run(self, make: Callable[[], Iterable[T]]) -> None:

@@ -34,7 +34,7 @@ class Job(Wait, Generic[T]):
     """
 
     def __init__(self, workers: ThreadPoolExecutor | None, work: Callable[[], T]) -> None:
-        """workers None: a thread of its own, for work that waits for a client or for other work, which would block a pool."""
+        """workers None: a thread of its own, for work that waits for others and would block a pool."""
         super().__init__()
         self._work = work
         self._value: T | None = None
