@@ -23,7 +23,7 @@ import numpy as np
 
 from filestore.query import kernels, string_kernels
 from filestore.query.kernels import frozen
-from filestore.query.vectors import ZERO, as_decimal64, interval_fields, safe_views, to_decimals
+from filestore.query.vectors import as_decimal64, interval_fields, safe_views, to_decimals
 from filestore.storage.vector import EMPTY_HEAP, Array, Vector
 from filestore.types import Kind
 
@@ -219,8 +219,6 @@ def value_words(column: Vector) -> list[Array]:
 def _decimal_ranks(column: Vector) -> Array:
     """Ranks of decimals within this vector; NaN is greatest."""
     values = to_decimals(column).data.tolist()
-    if column.valid is not None:  # null rows of computed vectors hold anything
-        values = [v if ok else ZERO for v, ok in zip(values, column.valid.tolist(), strict=True)]
     numbers = sorted({v for v in values if not v.is_nan()})
     rank = {v: i for i, v in enumerate(numbers)}
     return np.array([len(numbers) if v.is_nan() else rank[v] for v in values], np.int64)

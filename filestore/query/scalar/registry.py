@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from filestore.query.vectors import all_valid, empty_values, null_vector, replaced
+from filestore.query.vectors import ZERO, all_valid, empty_values, null_vector, replaced
 from filestore.storage.vector import Array, Vector
 from filestore.types import Kind, SqlType
 
@@ -81,7 +81,10 @@ def scattered(vector: Vector, rows: Array, length: int) -> Vector:
     valid[rows] = True if vector.valid is None else vector.valid
     if len(vector) == 1 and len(rows) != 1:
         vector = vector.take(np.zeros(len(rows), np.intp))
-    data = np.zeros((length, *vector.data.shape[1:]), vector.data.dtype)
+    if vector.data.dtype == object:
+        data: Array = np.full(length, ZERO, dtype=object)
+    else:
+        data = np.zeros((length, *vector.data.shape[1:]), vector.data.dtype)
     data[rows] = vector.data
     return Vector(vector.type, data, valid, vector.heap, vector.scale, vector.dictionary)
 
