@@ -194,13 +194,23 @@ def _rejects_nulls(condition: e.Expr, padded: object) -> bool:
         return _null_if(condition.arg, padded)
     if isinstance(condition, e.IsNull):
         return condition.negated and _null_if(condition.arg, padded)
-    if isinstance(condition, e.Not):
-        return _rejects_nulls(condition.arg, padded)
+    if isinstance(condition, e.Not):  # not false is not enough: NOT (null AND false) is true
+        return _unknown(condition.arg, padded)
     if isinstance(condition, e.And):
         return any(_rejects_nulls(x, padded) for x in condition.args)
     if isinstance(condition, e.Or):
         return all(_rejects_nulls(x, padded) for x in condition.args)
     return False
+
+
+def _unknown(condition: e.Expr, padded: object) -> bool:
+    """Whether the condition is null when every column chosen by `padded` is."""
+    if isinstance(condition, e.And | e.Or):
+        return all(_unknown(x, padded) for x in condition.args)
+    if isinstance(condition, e.Not):
+        return _unknown(condition.arg, padded)
+    strict = isinstance(condition, e.InList) or (isinstance(condition, e.Call) and condition.name in _STRICT)
+    return strict and _rejects_nulls(condition, padded)
 
 
 def _null_if(expr: e.Expr, padded: object) -> bool:
