@@ -16,6 +16,7 @@ from filestore.query import plan as p
 from filestore.query.literals import parse_literal
 from filestore.query.point import PointSelect, point_of
 from filestore.query.point_write import PointInsert, PointWrite, write_of
+from filestore.query.statements import Statement
 from filestore.query.vectors import constant
 from filestore.settings import Settings
 from filestore.storage.vector import Vector
@@ -33,6 +34,32 @@ class Planned:
     bound: p.Bound
     point: PointSelect | None
     write: PointWrite | PointInsert | None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A prepared statement: bound once, and bound again when the registry has changed since.
+
+    statement is None for an empty query; columns is None when no rows come back. point is its compiled form, if it
+    has one.
+    """
+
+    text: str
+    statement: Statement | None
+    given: tuple[SqlType | None, ...] = ()
+    parameters: tuple[SqlType, ...] = ()
+    columns: tuple[p.OutputColumn, ...] | None = None
+    bound: p.Bound | None = None
+    version: int = -1
+    planned: Planned | None = None
+    point: PointSelect | None = None
+
+
+def prepared_of(text: str, found: Planned, version: int) -> Prepared:
+    """A statement that is planned already, as a prepared one; it has no statement to be planned anew from."""
+    bound = found.bound
+    columns = bound.plan.columns or None
+    return Prepared(text, None, (), bound.parameters, columns, bound, version, found, found.point)
 
 
 def planned(bound: p.Bound) -> Planned:

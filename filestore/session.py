@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from filestore import commands, errors
@@ -24,7 +24,7 @@ from filestore.catalog.names import SessionCatalog
 from filestore.commands.cursors import Cursor
 from filestore.commands.transactions import checked_isolation
 from filestore.hal import process
-from filestore.planning import LITERAL_TYPES, Planned, literal_vectors, planned
+from filestore.planning import LITERAL_TYPES, Planned, Prepared, literal_vectors, planned, prepared_of
 from filestore.query import dml
 from filestore.query import plan as p
 from filestore.query.bind import bind
@@ -34,7 +34,6 @@ from filestore.query.explain import explain_lines, rows_read
 from filestore.query.lexer import normalise
 from filestore.query.optimize import optimize
 from filestore.query.parse import parse
-from filestore.query.point import PointSelect
 from filestore.query.point_write import At, PointInsert
 from filestore.query.rows import describe_value, text_result
 from filestore.query.statements import Statement
@@ -51,6 +50,8 @@ from filestore.types import Kind, SqlType
 if TYPE_CHECKING:
     from filestore.database import Database
 
+__all__ = ["Prepared", "Session"]
+
 LOG = logging.getLogger("filestore.session")
 T = TypeVar("T")
 
@@ -60,26 +61,10 @@ INLINE_ROWS = 20_000
 # Longer texts (a script, a large INSERT) are seldom sent twice.
 CACHED_TEXT_MAX = 4096
 
+# Shapes of simple queries that a session keeps at hand.
+SHAPES_KEPT = 256
+
 _TAGS = {"insert": "INSERT 0", "update": "UPDATE", "delete": "DELETE"}
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A prepared statement: bound once, and bound again when the registry has changed since.
-
-    statement is None for an empty query; columns is None when no rows come back. point is its compiled form, if it
-    has one.
-    """
-
-    text: str
-    statement: Statement | None
-    given: tuple[SqlType | None, ...] = ()
-    parameters: tuple[SqlType, ...] = ()
-    columns: tuple[p.OutputColumn, ...] | None = None
-    bound: p.Bound | None = None
-    version: int = -1
-    planned: Planned | None = None
-    point: PointSelect | None = None
 
 
 class Session:
@@ -102,6 +87,7 @@ class Session:
         self.notices: list[Notice] = []
         self.prepared: dict[str, Prepared] = {}
         self.cursors: dict[str, Cursor] = {}
+        self._shapes: dict[object, Prepared] = {}
         self.transaction: Transaction | None = None
         self.explicit = False
         self.failed_block = False
@@ -322,7 +308,7 @@ class Session:
         types = tuple(LITERAL_TYPES[kind] for kind, _ in literals)
         key = (shape or statement.text, types, self.settings.search_path, version)
         found = None if version < 0 else self.database.plans.get(key)
-        if found is None:
+        if found is None or len(found.bound.parameters) != len(literals):  # that is a prepared statement's
             bound = self._bind_shape(shape, types) if literals else self.plan(statement)
             if bound is None:
                 # What cannot be bound without its literals (ORDER BY 1) is bound with them; so are errors, for their
@@ -332,6 +318,20 @@ class Session:
             if version >= 0:
                 self.database.plans.put(key, found)
         return found, literal_vectors(literals, found.bound.parameters, self.settings)
+
+    def planned_before(self, shape: str, literals: Sequence[tuple[str, str]]) -> Prepared | None:
+        """A statement of a simple Query whose shape was planned before; None when it has to be planned."""
+        types = tuple(LITERAL_TYPES[kind] for kind, _ in literals)
+        version = self.registry_version
+        key = (shape, types, self.settings.search_path, version)
+        found = self._shapes.get(key)
+        if found is None and version >= 0:
+            plan = self.database.plans.get(key)
+            if plan is not None and len(plan.bound.parameters) == len(literals):
+                if len(self._shapes) >= SHAPES_KEPT:
+                    self._shapes.clear()
+                found = self._shapes[key] = prepared_of(shape, plan, version)
+        return found
 
     def _bind_shape(self, shape: str, types: Sequence[SqlType | None]) -> p.Bound | None:
         """Binds a statement without its literals, None when that cannot be."""
@@ -366,7 +366,7 @@ class Session:
         if transaction.read_only:
             raise errors.ReadOnlyTransaction(f"cannot execute {bound.kind.upper()} in a read-only transaction")
         write = dml.WriteContext(self.engine, transaction, context, lambda plan: self.run_source(plan, bound, context))
-        return _answer(bound, (yield from self.lock_waits(_write(bound.plan, write))))
+        return _answer(bound, (yield from self.lock_waits(dml.run(bound.plan, write))))
 
     def _run_write(
         self, found: Planned, parameters: Sequence[Vector], transaction: Transaction
@@ -395,6 +395,7 @@ class Session:
         engine = self.engine
         if transaction.registry is not None or prepared.version != engine.registry.version:
             return None
+        self.statement_text = prepared.text
         if not engine.locks.try_acquire(transaction, found.write.table.oid, LockMode.ROW_EXCLUSIVE):
             return None
         self.settings.statement_us = time.time_ns() // 1000
@@ -595,15 +596,3 @@ class Session:
 
 def _answer(bound: p.Bound, written: dml.Written) -> Result:
     return Result(f"{_TAGS[bound.kind]} {written.count}", bound.plan.columns or None, iter(written.returned))
-
-
-def _write(plan: p.Plan, ctx: dml.WriteContext) -> Steps[dml.Written]:
-    match plan:
-        case p.Insert():
-            return dml.run_insert(plan, ctx)
-        case p.Update():
-            return dml.run_update(plan, ctx)
-        case p.Delete():
-            return dml.run_delete(plan, ctx)
-        case _:
-            raise errors.InternalError(f"no way to run {type(plan).__name__}")

@@ -54,6 +54,19 @@ class WriteContext:
     source: Source
 
 
+def run(plan: p.Plan, ctx: WriteContext) -> Generator[Wait, None, Written]:
+    """Runs an INSERT, UPDATE or DELETE."""
+    match plan:
+        case p.Insert():
+            return run_insert(plan, ctx)
+        case p.Update():
+            return run_update(plan, ctx)
+        case p.Delete():
+            return run_delete(plan, ctx)
+        case _:
+            raise errors.InternalError(f"no way to run {type(plan).__name__}")
+
+
 def run_insert(node: p.Insert, ctx: WriteContext) -> Generator[Wait, None, Written]:
     """Inserts the source's rows. Raises 23502, 23514, 23505 with the constraint's fields."""
     batches = yield from ctx.source(node.source)

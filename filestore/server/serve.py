@@ -50,6 +50,8 @@ LAST_WORDS_SECONDS: Final = 0.2
 WATCH_SECONDS: Final = 0.5
 # A collection looks at every object that lives; sessions and plans live long and statements make few cycles.
 GC_ALLOCATIONS: Final = 50_000
+# How long the log's thread may wait for the loop's to let it run, once a batch is durable: that is latency of commits.
+SWITCH_SECONDS: Final = 0.0005
 
 
 class Refused(Exception):
@@ -131,6 +133,7 @@ def _serve(directory: str, options: ServeOptions) -> int:
             _warm(log)
         gc.collect()
         gc.freeze()
+        sys.setswitchinterval(SWITCH_SECONDS)
         gc.set_threshold(GC_ALLOCATIONS, 20, 50)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             failed = runner.run(_run(database, options, verifier, tls, log, began, cold))

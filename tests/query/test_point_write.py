@@ -1,7 +1,7 @@
 """Statements that write one row: the compact form and the general way do the same.
 
-Every script is run twice, once with the compact forms taken away; answers, errors, rows, and what a second session meets
-must be the same.
+Every script is run twice, once with the compact forms taken away; answers, errors, rows, and what a second session
+meets must be the same.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ insert into w values (1, 'one', 1), (2, 'two', null);
 
 INSERTS = [
     "insert into a (i, b, s) values (1, 5, 2)",
-    "insert into a values (2, null, 3, 1.5, 12.345, -0.5, 'text that is longer than a view', 'five', 'ab  ', '2024-02-29',"
-    " '2024-01-01 10:00', '2024-01-01 10:00+02', true, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '\\x00ff', '1 mon 2 days')",
+    """insert into a values (2, null, 3, 1.5, 12.345, -0.5, 'text that is longer than a view', 'five', 'ab  ',
+    '2024-02-29', '2024-01-01 10:00', '2024-01-01 10:00+02', true, 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '\\x00ff',
+    '1 mon 2 days')""",
     "insert into a (i, b, s) values (1, 5, 2)",  # 23505
     "insert into a (i, b, s) values (3, 5, null)",  # 23502
     "insert into a (i, b, s) values (3, -5, 1)",  # 23514

@@ -94,6 +94,7 @@ class Dialogue:
             return False
         if self._portals:
             self._drop_portal("")  # as its Bind would have done
+        self._in_block = self.session.status != "I"
         self.out.append(answer)
         self._flush()
         return True
@@ -146,10 +147,19 @@ class Dialogue:
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
-    def query(self, message: m.Query) -> Steps[None]:
+    def query(self, message: m.Query) -> Steps[None] | None:
         """Runs every statement of the string; one implicit transaction unless they say otherwise."""
         self._drop_portal("")
         self._statements.pop("", None)
+        answer = self._points.simple(message.text)
+        if answer is None:
+            return self._query(message)
+        self._tell_changes()
+        self.out.append(answer)
+        self._flush()
+        return None
+
+    def _query(self, message: m.Query) -> Steps[None]:
         statements = self.session.parse(message.text)
         if not statements:
             self.out.append(r.EMPTY_QUERY)

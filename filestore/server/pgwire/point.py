@@ -1,25 +1,35 @@
-"""The compiled way through the port: a prepared point SELECT from the bytes that were read to the bytes to write.
+"""The short way through the port: statements about one row from the bytes that were read to the bytes to write.
 
 A driver that runs a prepared statement sends Bind, (Describe,) Execute, Sync in one piece, always in the same bytes
-but for the parameter. `PointAnswers.answer` recognises such a piece and has `Session.run_point` answer it in one
-compiled call, without making messages, portals or vectors of it. Whatever is not exactly that, or not answered there,
-is left to the dialogue, which says the same bytes, only slower.
+but for the parameters. `PointAnswers.answer` recognises such a piece and has `Session.run_point` answer a SELECT in one
+compiled call, and `Session.attempt` run what writes one row, without making messages and portals of it.
+`PointAnswers.simple` does the same for a Query whose shape is known. Whatever is not exactly that, has to wait, or
+fails is left to the dialogue, which says the same bytes, only slower; nothing has happened then.
 
 Source: PostgreSQL 15, 55.2.3 and 55.7. Thread rule: the loop's thread.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from filestore import errors
+from filestore.planning import literal_vectors
+from filestore.query import statements as s
+from filestore.query.lexer import normalise
 from filestore.server.pgwire import replies as r
+from filestore.server.pgwire.encode import RowEncoder
+from filestore.types import INTEGER_KINDS
 
 if TYPE_CHECKING:
     from filestore.server.pgwire.portal import WireStatement
-    from filestore.session import Session
+    from filestore.session import Prepared, Session
+    from filestore.storage.vector import Vector
 
 _EXECUTE_SYNC: Final = b"E\0\0\0\x09\0\0\0\0\0" + b"S\0\0\0\x04"
 _DESCRIBE: Final = b"D\0\0\0\x06P\0"
@@ -33,16 +43,24 @@ _ENDS: Final = {
     for rows in (0, 1)
     for status in ("I", "T")
 }
+_READY: Final = {status: r.ReadyForQuery(status).encode() for status in ("I", "T", "E")}
+_BEGAN: Final = r.CommandComplete("BEGIN").encode() + _READY["T"]
+# A Bind message from its parameter formats on: one integer of so many bytes in binary, results as text.
+_ONE_INTEGER: Final = {2: struct.Struct(">hhhihh"), 4: struct.Struct(">hhhiih"), 8: struct.Struct(">hhhiqh")}
+_TEXT_MAX: Final = 1024
+_SHAPES_KEPT: Final = 256
 
 
 class PointAnswers:
-    """Point SELECTs of one connection. `statements` are the dialogue's, by name."""
+    """Statements about one row, of one connection. `statements` are the dialogue's, by name."""
 
     def __init__(self, session: Session, lock: RLock, statements: dict[str, WireStatement]) -> None:
         self._session = session
         self._lock: Any = lock
         self._statements = statements
         self._heads: dict[bytes, tuple[WireStatement, bytes]] = {}
+        self._ends: dict[str, bytes] = {}
+        self._descriptions: dict[int, tuple[Prepared, bytes]] = {}
 
     def answer(self, data: bytes) -> bytes | None:
         """The whole answer to what was read, None when the dialogue has to give it."""
@@ -55,11 +73,11 @@ class PointAnswers:
         name_end = data.find(0, _HEADER + 1)
         name = data[_HEADER + 1 : name_end].decode(errors="replace")
         statement = self._statements.get(name)
-        if statement is None or statement.prepared.point is None:
-            return None
-        if name and self._session.prepared.get(name) is not statement.prepared:
+        if statement is None or (name and self._session.prepared.get(name) is not statement.prepared):
             return None  # DEALLOCATE has dropped it
         formats_at = name_end + 1
+        if statement.prepared.point is None:
+            return self._written(statement, data, formats_at, described)
         # What decides about the head: the statement, the result formats (behind the only parameter), and whether it is
         # asked for.
         at = formats_at + 2 + 2 * (data[formats_at] << 8 | data[formats_at + 1])
@@ -95,3 +113,124 @@ class PointAnswers:
         if encoder is None:
             return None
         return statement, r.BIND_COMPLETE + (encoder.description if described else b"")
+
+    # --- what writes -------------------------------------------------------------------------------------------------
+
+    def _written(self, statement: WireStatement, data: bytes, at: int, described: bool) -> bytes | None:
+        """The answer to a statement that writes one row in a transaction block, or to BEGIN."""
+        session, prepared = self._session, statement.prepared
+        if statement.columns is not None or statement.stale:
+            return None
+        head = r.BIND_COMPLETE + (r.NO_DATA if described else b"")
+        if prepared.statement is not None and type(prepared.statement.utility) is s.Begin:
+            return head + _BEGAN if self._began(prepared) else None
+        if session.status != "T":
+            return None
+        bound = _bound(data, at)
+        if bound is None:
+            return None
+        codes, values = bound
+        try:
+            vectors = statement.parameters.vectors(values, codes, session.settings, ("", statement.name))
+        except errors.Error:
+            return None  # the dialogue meets it again, and tells
+        end = self._attempted(prepared, vectors)
+        return None if end is None else head + end
+
+    def _began(self, prepared: Prepared) -> bool:
+        session = self._session
+        if session.status != "I" or session.transaction is not None:
+            return False
+        with self._lock:
+            try:
+                for _ in session.execute_prepared(prepared, ()):
+                    raise errors.InternalError("BEGIN does not wait")
+            except errors.Error:
+                return False
+        return True
+
+    def _attempted(self, prepared: Prepared, parameters: Sequence[Vector]) -> bytes | None:
+        with self._lock:
+            try:
+                result = self._session.attempt(prepared, parameters)
+            except errors.Error:
+                return None
+        if result is None:
+            return None
+        end = self._ends.get(result.tag)
+        if end is None:
+            end = self._ends[result.tag] = r.CommandComplete(result.tag).encode() + _READY["T"]
+        return end
+
+    # --- simple queries ----------------------------------------------------------------------------------------------
+
+    def simple(self, text: str) -> bytes | None:
+        """The whole answer to a Query, None when the dialogue has to give it."""
+        session = self._session
+        if len(text) > _TEXT_MAX:
+            return None
+        shape, literals = normalise(text)
+        with self._lock:
+            prepared = session.planned_before(shape, literals)
+        if prepared is None:
+            return None
+        planned, status = prepared.planned, session.status
+        if planned is None or status == "E":
+            return None
+        if planned.point is not None:
+            return self._simple_point(prepared, literals, status)
+        if planned.write is None or prepared.columns is not None or status != "T":
+            return None
+        try:
+            return self._attempted(prepared, literal_vectors(literals, prepared.parameters, session.settings))
+        except errors.Error:
+            return None
+
+    def _simple_point(self, prepared: Prepared, literals: Sequence[tuple[str, str]], status: str) -> bytes | None:
+        point, parameter = prepared.point, prepared.parameters[0]
+        text = literals[0][1]
+        if (
+            point is None
+            or len(literals) != 1
+            or parameter.kind not in INTEGER_KINDS
+            or not _fits(text, parameter.width)
+        ):
+            return None
+        request = _ONE_INTEGER[parameter.width].pack(1, 1, 1, parameter.width, int(text), 0)
+        with self._lock:
+            stop = self._session.run_point(prepared, np.frombuffer(request, np.uint8), 0, 0)
+            if stop < 0:
+                return None
+            row = point.out[:stop].tobytes()
+        found = self._descriptions.get(id(prepared))
+        if found is None:
+            if len(self._descriptions) >= _SHAPES_KEPT:
+                self._descriptions.clear()
+            found = prepared, RowEncoder(prepared.columns or ()).description
+            self._descriptions[id(prepared)] = found
+        return b"".join((found[1], row, _ENDS[stop > 0, status]))
+
+
+def _fits(text: str, width: int) -> bool:
+    """Whether an integer literal surely is one of `width` bytes."""
+    return text.isdecimal() and text.isascii() and len(text) < (5 if width == 2 else 10 if width == 4 else 19)
+
+
+def _bound(data: bytes, at: int) -> tuple[tuple[int, ...], list[bytes | None]] | None:
+    """(parameter formats, values) of a Bind from its parameter formats on; None for one that is cut short."""
+    count = data[at] << 8 | data[at + 1]
+    at += 2
+    codes = tuple(data[i] << 8 | data[i + 1] for i in range(at, at + 2 * count, 2))
+    at += 2 * count
+    values: list[bytes | None] = []
+    for _ in range(data[at] << 8 | data[at + 1]):
+        length = int.from_bytes(data[at + 2 : at + 6], "big", signed=True)
+        if length < 0:
+            values.append(None)
+            length = 0
+        else:
+            values.append(data[at + 6 : at + 6 + length])
+        at += 4 + length
+        if at + 2 > len(data):
+            return None
+    return codes, values
