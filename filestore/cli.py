@@ -182,13 +182,17 @@ def check(directory: Directory) -> None:
 
     The files are verified first, as they are; only when they are sound is the directory opened, which recovers it.
     """
+    from filestore import errors
     from filestore.hal import open_filesystem
     from filestore.storage.verify import verify_directory
 
     if not Path(directory).is_dir():
         fail(f"{directory}: there is no such directory")
     files = open_filesystem(str(directory))
-    lock = files.lock()
+    try:
+        lock = files.lock()
+    except errors.DirectoryInUse as error:
+        fail(f"{error.sqlstate}: {error.message}", hint=error.hint)
     try:
         findings = verify_directory(files)
     finally:

@@ -30,7 +30,7 @@ RETURNS_ANNOTATED_MIN = 0.95
 ROOMS = (
     ("cli", "demo", "__main__"),
     ("server", "dbapi"),
-    ("database", "session", "commands", "catalog"),
+    ("database", "session", "planning", "commands", "catalog"),
     ("result",),
     ("query",),
     ("txn",),

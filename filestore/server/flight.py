@@ -32,7 +32,7 @@ from pyarrow import flight
 from filestore import errors
 from filestore.server import flight_rows
 from filestore.server.basic_auth import BasicAuth, host_of
-from filestore.server.flight_errors import InternalFault, flight_error
+from filestore.server.flight_errors import flight_error, internal_fault
 from filestore.server.flight_requests import SqlRequest, TableRequest, described, ticketed
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _errors() -> Iterator[None]:
         raise flight_error(errors.InvalidParameterValue(str(error))) from None
     except Exception:
         LOG.exception("a call failed")
-        raise flight_error(InternalFault()) from None
+        raise flight_error(internal_fault()) from None
 
 
 def _clean(batches: Iterator[Any]) -> Iterator[Any]:

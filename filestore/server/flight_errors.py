@@ -22,11 +22,9 @@ _CLASSES: Final[dict[str, Any]] = {
 _FIELDS: Final = ("schema", "table", "column", "datatype", "constraint", "detail", "hint", "position")
 
 
-class InternalFault(errors.InternalError):
+def internal_fault() -> errors.InternalError:
     """A bug: what it was is in the server's log, not in the answer."""
-
-    def __init__(self) -> None:
-        super().__init__("internal error", hint="The server's log tells more.")
+    return errors.InternalError("internal error", hint="The server's log tells more.")
 
 
 def flight_error(error: errors.Error) -> Any:

@@ -171,11 +171,15 @@ def test_a_client_that_vanishes_leaves_no_lock_and_no_row(server: Server) -> Non
         other.execute("DROP TABLE IF EXISTS vanish")
         other.execute("CREATE TABLE vanish (id integer PRIMARY KEY, v integer)")
         other.execute("INSERT INTO vanish VALUES (1, 0)")
-        gone = psycopg.connect(server.dsn)
-        gone.execute("UPDATE vanish SET v = 1")
-        gone.execute("INSERT INTO vanish VALUES (2, 2)")
-        # The socket dies without a goodbye.
-        socket.socket(fileno=gone.pgconn.socket).close()
+        gone = raw_session(server)
+        query = b"BEGIN; UPDATE vanish SET v = 1; INSERT INTO vanish VALUES (2, 2)\0"
+        gone.sendall(b"Q" + struct.pack("!i", len(query) + 4) + query)
+        answer = b""
+        while not answer.endswith(b"Z\0\0\0\x05T"):
+            answer += gone.recv(65536)
+        # Closed with a reset, without a goodbye.
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
         other.execute("SET lock_timeout = '10s'")
         started = time.monotonic()
         other.execute("UPDATE vanish SET v = v + 10")

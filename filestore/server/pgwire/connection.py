@@ -330,6 +330,8 @@ class Connection:
             return
         try:
             dialogue.failed(shown, self._message)
+            # Not left for Sync: a client that made a mistake may wait for its answer, or go.
+            self._flush()
         except errors.StorageFailed as failed:
             self._failed(failed)
 
