@@ -270,7 +270,7 @@ ROW_GENERAL = 3
 READ_HEAD = 3
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)  # keeps the interpreter's lock: giving it up costs more than it runs
 def find_row(
     directory: Any, pages: Any, timestamp: int, mark: int, bound: int, shape: Any, value: int, out: Any
 ) -> int:
@@ -290,7 +290,7 @@ def find_row(
     return ROW_FREE if end_at(directory, address) == INFINITY else ROW_BUSY
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)  # keeps the interpreter's lock: giving it up costs more than it runs
 def read_row(directory: Any, address: int, shape: Any, out: Any) -> bool:
     """Reads the columns asked for: out = [address, then (value, is null) of each]. False when one is not there yet."""
     row = directory[address >> SLOT_BITS]
@@ -310,7 +310,7 @@ def read_row(directory: Any, address: int, shape: Any, out: Any) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)  # keeps the interpreter's lock: giving it up costs more than it runs
 def point_select(
     directory: Any,
     pages: Any,

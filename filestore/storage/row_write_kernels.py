@@ -68,12 +68,12 @@ OUT_FIELDS = 4
 
 
 @njit(nogil=True, cache=True)
-def old_is_null(directory: Any, old: int, field: int) -> bool:
+def old_is_null(directory: Any, old: Any, field: Any) -> bool:
     return not is_valid(directory[old >> SLOT_BITS], field, old & SLOT_MASK)
 
 
 @njit(nogil=True, cache=True)
-def missing(directory: Any, layout: Any, segment: int, mark: int, old: int, cells: Any, room: int) -> int:
+def missing(directory: Any, layout: Any, segment: int, mark: int, old: int, cells: Any, room: int) -> Any:
     """Why the row cannot be written as things are; DONE when it can."""
     row = directory[segment]
     if old >= 0:
@@ -109,7 +109,7 @@ def missing(directory: Any, layout: Any, segment: int, mark: int, old: int, cell
 
 
 @njit(nogil=True, cache=True)
-def put_view(row: Any, marks: Any, field: int, target: int, source: int, size: int) -> None:
+def put_view(row: Any, marks: Any, field: Any, target: Any, source: Any, size: Any) -> None:
     """Stores a string of `size` bytes at `source` as the view at `target`, its bytes in the column's heap when
     they are many.
     """
@@ -129,7 +129,7 @@ def put_view(row: Any, marks: Any, field: int, target: int, source: int, size: i
 
 @njit(nogil=True, cache=True)
 def keep_value(
-    directory: Any, marks: Any, segment: int, field: int, target: int, old: int, width: int, view: int
+    directory: Any, marks: Any, segment: Any, field: Any, target: Any, old: Any, width: Any, view: Any
 ) -> None:
     """Copies the value of the old version, which is not null."""
     before = directory[old >> SLOT_BITS]
@@ -146,7 +146,7 @@ def keep_value(
         put_view(directory[segment], marks, field, target, at, size)
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)  # keeps the interpreter's lock: giving it up costs more than it runs
 def write_row(
     directory: Any,
     dirty: Any,

@@ -167,7 +167,7 @@ def set_heads(directory: Any, dirty: Any, records: Any, addresses: Any) -> None:
         set_head(directory, dirty, records[i], addresses[i])
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)  # keeps the interpreter's lock: giving it up costs more than it runs
 def stamp_begin(directory: Any, dirty: Any, addresses: Any, value: Any) -> None:
     """Gives pending versions their begin: a commit timestamp, or ABORTED."""
     for i in range(len(addresses)):
@@ -182,7 +182,7 @@ def stamp_begin(directory: Any, dirty: Any, addresses: Any, value: Any) -> None:
             directory[segment, LAST_BEGIN] = max(directory[segment, LAST_BEGIN], value)
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)  # keeps the interpreter's lock: giving it up costs more than it runs
 def stamp_end(directory: Any, dirty: Any, addresses: Any, value: Any) -> None:
     """Gives marked versions their end: a commit timestamp, or INFINITY again."""
     for i in range(len(addresses)):

@@ -73,7 +73,7 @@ def visible_versions(directory: Any, records: Any, timestamp: int, mark: int, bo
         out[i] = visible_version(directory, records[i], timestamp, mark, bound)
 
 
-@njit(nogil=True, cache=True)
+@njit(cache=True)  # keeps the interpreter's lock: giving it up costs more than it runs
 def claim(directory: Any, addresses: Any, low: int, mark: int, states: Any, newest: Any) -> Any:
     """Marks the ends of versions low.. as the transaction's, and says of each: CLAIMED, GONE, or MOVED to a
     newest address.
