@@ -242,7 +242,7 @@ def put_row(directory: Any, address: int, shape: Any, request: Any, formats_at: 
 @njit(nogil=True, cache=True)
 def find_version(
     directory: Any, pages: Any, timestamp: int, mark: int, bound: int, column: int, bits: int, value: int
-) -> int:
+) -> Any:
     """Address of the version with a key that the snapshot sees, NOT_THERE, or FALLBACK.
 
     column, bits: of the key's integer, which `value` fits.
@@ -273,7 +273,7 @@ READ_HEAD = 3
 @njit(cache=True)  # keeps the interpreter's lock: giving it up costs more than it runs
 def find_row(
     directory: Any, pages: Any, timestamp: int, mark: int, bound: int, shape: Any, value: int, out: Any
-) -> int:
+) -> Any:
     """The version with a key that the snapshot sees, for a statement that writes: ROW_FREE when nobody has ended or
     claimed it, ROW_BUSY otherwise; out[0] is its address, then follow the columns asked for, see `read_row`.
 

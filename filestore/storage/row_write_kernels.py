@@ -143,7 +143,7 @@ def keep_value(
         copy_value(target, source, 16)
     else:
         at = before[field + HEAP] + np.int64(load_u32(source + 12))
-        put_view(directory[segment], marks, field, target, at, size)
+        put_view(directory[segment], marks, field, target, at, int(size))
 
 
 @njit(cache=True)  # keeps the interpreter's lock: giving it up costs more than it runs
@@ -159,7 +159,7 @@ def write_row(
     room: int,
     scratch: Any,
     out: Any,
-) -> int:
+) -> Any:
     """Writes one row as a version of the transaction `mark` into the next slot of the open segment, which has one left.
 
     old: address of the version that it replaces, which is claimed by the transaction or free, and is claimed then; -1
