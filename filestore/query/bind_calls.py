@@ -295,6 +295,10 @@ class CallBinder(PredicateBinder):
                 raise self._no_function(f"{name}()", node)
             return e.Aggregate(INT8, "count_star", (), False, restriction)
         if name == "count":
+            if not args:
+                raise errors.WrongObjectType(
+                    "count(*) must be used to call a parameterless aggregate function", position=self.position(node)
+                )
             if len(args) != 1:
                 raise self._no_function(f"count({', '.join(a.type.name for a in args)})", node)
             return e.Aggregate(INT8, "count", (self.coercion.settle(args[0]),), distinct, restriction)

@@ -23,6 +23,10 @@ def _no_subquery(_node: object, _outer: Scope) -> tuple[Plan, Scope]:
     raise errors.FeatureNotSupported("cannot use subquery in this expression")
 
 
+def _no_check_subquery(_node: object, _outer: Scope) -> tuple[Plan, Scope]:
+    raise errors.FeatureNotSupported("cannot use subquery in check constraint")
+
+
 def bind_default(column: ColumnDef, catalog: Catalog) -> e.Expr:
     """The value of a column that is not given, in the column's type. Errors: 42804, 42703 (a default reads no
     columns)."""
@@ -58,7 +62,8 @@ def bind_check(check: CheckDef, table: TableDef, catalog: Catalog) -> e.Expr:
     relation.table = table
     scope.add(relation)
     context = Context(catalog, Coercion(()), source)
-    return ExprBinder(context, scope, "CHECK constraints", _no_subquery).condition(tree)
+    binder = ExprBinder(context, scope, "check constraints", _no_check_subquery)
+    return context.coercion.boolean(binder.bind(tree), "CHECK", binder.position(tree))
 
 
 def bind_checks(table: TableDef, catalog: Catalog) -> tuple[tuple[CheckDef, e.Expr], ...]:

@@ -57,11 +57,12 @@ def order_outputs(context: Context, node: Any, plan: Plan, subquery: SubqueryBin
             index = ordinal(context, item.this, len(plan.columns), "ORDER BY")
             if index is None:
                 names = [c.name for c in plan.columns]
-                if (
-                    not isinstance(item.this, exp.Column)
-                    or item.this.args.get("table")
-                    or name_of(item.this.this) not in names
-                ):
+                plain = isinstance(item.this, exp.Column) and not item.this.args.get("table")
+                if plain and name_of(item.this.this) not in names:
+                    raise errors.UndefinedColumn(
+                        f'column "{name_of(item.this.this)}" does not exist', position=position(context, item)
+                    )
+                if not plain:
                     raise errors.FeatureNotSupported(
                         "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",
                         hint="Only result column names can be used, not expressions or functions.",

@@ -124,8 +124,9 @@ class PredicateBinder(BaseBinder):
 
     def unary(self, node: Any) -> e.Expr:
         symbol = "-" if isinstance(node, exp.Neg) else "~"
-        if symbol == "-" and isinstance(node.this, exp.Literal) and not node.this.is_string:
-            return number_literal("-" + str(node.this.this))
+        number = _signed_number(node) if symbol == "-" else None
+        if number is not None:
+            return number_literal(number)
         return self.operate(symbol, [self.bind(node.this)], node, f.PREFIX_OPERATORS[symbol])
 
     def distinct_from(self, node: Any) -> e.Expr:
@@ -263,3 +264,15 @@ class PredicateBinder(BaseBinder):
                 "subquery must return only one column", position=self.position_before(node, "(")
             )
         return e.ScalarSubquery(plan.columns[0].type, plan)
+
+
+def _signed_number(node: Any) -> str | None:
+    """The number that a literal and the minus signs before it make; None for anything else."""
+    if isinstance(node, exp.Literal):
+        return None if node.is_string else str(node.this)
+    if not isinstance(node, exp.Neg | exp.Paren):
+        return None
+    inner = _signed_number(node.this)
+    if inner is None or isinstance(node, exp.Paren):
+        return inner
+    return inner[1:] if inner.startswith("-") else "-" + inner

@@ -311,7 +311,9 @@ class Coercion:
                     chosen = t
         if chosen is None:
             return TEXT
-        return chosen if all(t in (chosen, UNKNOWN) for t in types) else SqlType(chosen.kind)
+        # A literal has no modifiers, so the result has none; only char(n) must keep its width for its blanks.
+        same = (chosen, UNKNOWN) if chosen.kind is K.BPCHAR else (chosen,)
+        return chosen if all(t in same for t in types) else SqlType(chosen.kind)
 
     def unify(self, parts: Sequence[e.Expr], clause: str, positions: Sequence[int | None] = ()) -> list[e.Expr]:
         """The expressions, all of their common type."""
@@ -373,14 +375,17 @@ since plans outlive settings."""
 def literal(target: SqlType, text: str, explicit: bool, position: int | None) -> e.Expr:
     """The constant a quoted literal stands for; modifiers are applied by a cast (22001 or truncation happen
     there)."""
-    from filestore.query.literals import parse_literal
+    from filestore.query.literals import fit_string, parse_literal
 
     base = SqlType(target.kind)
     if _READS_SETTINGS.get(target.kind, _NEVER).match(text):
-        _parsed(parse_literal, base, text, position)  # what is no date in any zone or order is an error at once
+        try:
+            _parsed(parse_literal, base, text, position)
+        except errors.DatetimeOverflow:  # perhaps not in the session's DateStyle
+            pass
         return e.Cast(target, e.Const(TEXT, text), explicit)
-    if target.kind is K.BPCHAR:
-        text = text.rstrip(" ")
+    if target.kind in (K.BPCHAR, K.CHAR, K.NAME):
+        text = fit_string(base, text, explicit=True)
     if target.kind is K.INTERVAL or target.kind in STRING_KINDS or base == target:
         value: Any = text if target.kind in STRING_KINDS else _parsed(parse_literal, base, text, position)
         constant = e.Const(base, value)

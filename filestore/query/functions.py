@@ -387,7 +387,10 @@ UNSUPPORTED_FUNCTIONS: Final = frozenset(
         "regexp_match", "regexp_matches", "regexp_split_to_table", "regexp_split_to_array", "to_json",
         "to_jsonb", "row_to_json", "json_build_object", "jsonb_build_object", "make_interval", "overlay",
         "to_tsvector", "to_tsquery", "xmlagg", "pg_sleep", "pg_notify", "pg_export_snapshot",
-        "generate_series", "grouping",
+        "generate_series", "grouping", "bit_length", "quote_nullable", "degrees", "radians", "sin", "cos", "tan", "cot",
+        "asin", "acos", "atan", "atan2", "div", "gcd", "lcm", "factorial", "width_bucket", "scale", "min_scale",
+        "trim_scale", "to_number", "bit_count", "regexp_like", "regexp_count", "regexp_instr", "regexp_substr",
+        "make_time", "make_timestamptz", "date_bin", "isfinite", "string_to_table", "parse_ident", "normalize",
     }
 )  # fmt: skip
 """Functions of PostgreSQL 15 that are refused by name (0A000) rather than reported as unknown (42883)."""

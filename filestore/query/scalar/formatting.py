@@ -277,7 +277,7 @@ def number_text(value: Any, template: str) -> str:
     first_zero = whole.index("0") if "0" in whole else len(whole)
     left = left.lstrip("0").rjust(len(whole))
     left = "".join("0" if c == " " and i >= first_zero else c for i, c in enumerate(left))
-    if not left.strip() and not after and whole:
+    if not left.strip() and whole and (not after or (fill and not rounded and "0" not in pieces)):
         left = left[:-1] + "0"
     return _laid_out(pieces, left, right, negative, fill, point)
 

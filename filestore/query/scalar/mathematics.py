@@ -43,7 +43,8 @@ def _abs(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext
 def _sign(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     if result.kind is Kind.NUMERIC:
         return decimals.by_objects(args, length, result, lambda v: v if v.is_nan() else Decimal((v > 0) - (v < 0)))
-    return Vector(result, np.sign(args[0].data))
+    data = np.sign(args[0].data)
+    return Vector(result, np.where(np.isnan(data), 0.0, data))  # as PostgreSQL has it
 
 
 def _rounding(name: str, mode: str, ufunc: Callable[[Any], Any]) -> None:

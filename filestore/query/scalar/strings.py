@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,8 +131,14 @@ def _long_bytes(views: Any) -> int:
     return int(lengths[lengths > 12].sum())
 
 
+def _upper(text: str) -> str:
+    """Letter by letter, as towupper: ß stays what it is."""
+    whole = text.upper()
+    return whole if len(whole) == len(text) else "".join(u if len(u := c.upper()) == 1 else c for c in text)
+
+
 _case("lower", 65, 90, 32, str.lower)
-_case("upper", 97, 122, -32, str.upper)
+_case("upper", 97, 122, -32, _upper)
 
 
 @strict("length")
@@ -262,7 +269,7 @@ def _chr(code: int) -> str:
     if code == 0:
         raise errors.ProgramLimitExceeded("null character not permitted")
     if code < 0:
-        raise errors.ProgramLimitExceeded("character number must be positive")
+        raise errors.InvalidParameterValue("character number must be positive")
     if code > 0x10FFFF or 0xD800 <= code < 0xE000:
         raise errors.ProgramLimitExceeded(f"requested character too large for encoding: {code}")
     return chr(code)
@@ -280,7 +287,7 @@ def quote_ident(name: str) -> str:
 def quote_literal(value: str) -> str:
     """A string literal; with backslashes as an escape string."""
     quoted = "'" + value.replace("'", "''").replace("\\", "\\\\") + "'"
-    return " E" + quoted if "\\" in value else quoted
+    return "E" + quoted if "\\" in value else quoted
 
 
 _value_function("replace", lambda s, old, new: s.replace(old, new) if old else s)
@@ -320,12 +327,20 @@ def _encode(value: bytes, form: str) -> str:
     raise errors.InvalidParameterValue(f'unrecognized encoding: "{form}"')
 
 
+_NO_BASE64 = re.compile(r"[^A-Za-z0-9+/=\s]")
+
+
 def _decode(text: str, form: str) -> bytes:
     match form.lower():
         case "hex":
             return parse_bytea("\\x" + text)
         case "base64":
             try:
+                strange = _NO_BASE64.search(text)
+                if strange is not None:
+                    raise errors.InvalidParameterValue(
+                        f'invalid symbol "{strange[0]}" found while decoding base64 sequence'
+                    )
                 return base64.b64decode("".join(text.split()), validate=True)
             except binascii.Error as error:
                 raise errors.InvalidParameterValue("invalid base64 end sequence") from error
