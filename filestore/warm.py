@@ -87,6 +87,7 @@ def warm(progress: Progress | None = None) -> None:
     _touch_all(progress)
     marker = _marker()
     try:
+        marker.parent.mkdir(exist_ok=True)
         for old in marker.parent.glob("warm-*"):
             old.unlink(missing_ok=True)
         marker.touch()

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filestore.database import Database
-from tests.slt.transports import Answer, Embedded, Transport, Wire
+from tests.slt.transports import Answer, Embedded, Transport, Wire, oracle_dsn
 
 DIFFERENCES = Path(__file__).with_name("differences.toml")
 ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -51,7 +51,7 @@ class Record:
 
 
 def parse(source: str) -> Iterator[Record]:
-    """The records of a file. `halt` ends it; `skipif postgresql` and `onlyif` for other engines skip the next record."""
+    """The records of a file. `halt` ends it; `skipif postgresql` and `onlyif` of other engines skip the next one."""
     lines = source.split("\n")
     i, skip, ours = 0, False, False
     while i < len(lines):
@@ -163,7 +163,7 @@ class Difference:
 
 def differences() -> dict[tuple[str, str], Difference]:
     """The known differences by file (without suffix, below tests/slt) and SQL."""
-    listed = tomllib.loads(DIFFERENCES.read_text())["difference"]
+    listed = tomllib.loads(DIFFERENCES.read_text()).get("difference", [])
     return {
         (entry["file"], entry["sql"].strip()): Difference(entry["argument"], entry.get("expected", []), entry["reason"])
         for entry in listed
@@ -196,6 +196,8 @@ def run_source(
         if skipped(record, answer):
             continue
         if (other := known.get((name, record.sql.strip()))) is not None:
+            if fault(record, answer) is None:
+                faults.append(f"{name}:{record.line}: agrees with PostgreSQL again: take it out of {DIFFERENCES.name}")
             expected = record.expected if record.kind == "copyfrom" else other.expected
             record = Record(record.line, record.end, record.kind, other.argument, record.sql, expected)
         wrong = fault(record, answer)
@@ -295,7 +297,7 @@ def _complete_by_oracle(files: list[Path], dsn: str) -> None:
 
     if dsn:
         for path in files:
-            complete(path, Wire(dsn), ours=False)
+            complete(path, Wire(oracle_dsn(dsn)), ours=False)
         return
     with Postgres() as running:
         running.start()

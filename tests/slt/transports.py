@@ -80,6 +80,9 @@ class Embedded:
             drive(session.finish(), lock, poll)
         except errors.Error as error:
             return Answer(error=Failure(error.sqlstate, error.message))
+        except Exception as error:  # noqa: BLE001 - a bug is an answer as well, and always a wrong one
+            session.failed()
+            return Answer(error=Failure("XX000", f"{type(error).__name__}: {error}"))
         return answer
 
     def close(self) -> None:
@@ -145,32 +148,35 @@ class Wire:
         self.connection.close()
 
 
+def _repeatable(sql: str) -> bool:
+    return sql.lstrip().upper().startswith(REPEATABLE) and "set_config" not in sql and "RETURNING" not in sql.upper()
+
+
 def _decoded(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
 
 
 class Extended(Wire):
-    """By Parse, Bind, Execute of a named statement; queries once more in binary. Several statements in one text, which
+    """By Parse, Bind, Execute of the unnamed statement; queries once more in binary. Several statements in one text, which
     that protocol does not have, go the simple way."""
 
     def run(self, sql: str, feed: bytes | None = None) -> Answer:
-        prepared = self.pgconn.prepare(b"slt", sql.encode())
+        prepared = self.pgconn.prepare(b"", sql.encode())
         if prepared.status != pq.ExecStatus.COMMAND_OK:
             state = prepared.error_field(pq.DiagnosticField.SQLSTATE)
             message = prepared.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
             if state == b"42601" and b"multiple commands" in message and self.connection.info.transaction_status != 3:
                 return super().run(sql, feed)
             return self._answer(prepared, feed)
-        self.pgconn.send_query_prepared(b"slt", None, result_format=0)
+        self.pgconn.send_query_prepared(b"", None, result_format=0)
         answer = self._answers(feed)
-        if answer.error is None and answer.columns and sql.lstrip().upper().startswith(REPEATABLE):
+        if answer.error is None and answer.columns and _repeatable(sql):
             answer.error = self._binary_fault(answer)
-        self.pgconn.exec_(b"DEALLOCATE slt")
         return answer
 
     def _binary_fault(self, answer: Answer) -> Failure | None:
         """What differs between the answer and the same in binary; None when nothing does."""
-        result = self.pgconn.exec_prepared(b"slt", None, result_format=1)
+        result = self.pgconn.exec_prepared(b"", None, result_format=1)
         if result.status != pq.ExecStatus.TUPLES_OK:
             return self._answer(result, None).error
         known = Transformer(self.connection)
@@ -191,12 +197,15 @@ class Extended(Wire):
 
 
 UNREADABLE = "value that Python has none for"
+REGISTERED = (24, 2205, 2206)  # names in text, numbers in binary
 
 
 def _loaded(known: Transformer, oid: int, kind: pq.Format, value: bytes | None) -> str:
     """The Python value that a form stands for, as text that compares: NaN equals itself, -0 is not 0."""
     if value is None:
         return "NULL"
+    if oid in REGISTERED:
+        return UNREADABLE
     try:
         return repr(known.get_loader(oid, kind).load(value))
     except (psycopg.Error, ValueError, OverflowError):
@@ -207,3 +216,11 @@ def _unreadable(binary: list[list[str]], texts: list[list[str]]) -> bool:
     """Whether the rows agree where Python can read both: infinite dates and foreign DateStyles it cannot."""
     pairs = [pair for left, right in zip(binary, texts, strict=False) for pair in zip(left, right, strict=True)]
     return len(binary) == len(texts) and all(a == b or UNREADABLE in (a, b) for a, b in pairs)
+
+
+def oracle_dsn(dsn: str) -> str:
+    """A database of a running PostgreSQL with Unicode's letters in the order of bytes, as FileStore has them."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'oracle'").fetchone():
+            connection.execute("CREATE DATABASE oracle TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'")
+    return dsn.replace("dbname=postgres", "dbname=oracle")
