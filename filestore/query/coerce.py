@@ -418,4 +418,4 @@ def number_literal(text: str) -> e.Const:
     exponent = number.as_tuple().exponent
     if isinstance(exponent, int) and exponent > 0:  # 1e3 is shown as 1000
         number = number.quantize(decimal.Decimal(1), context=decimal.Context(prec=2000))
-    return e.Const(NUMERIC, number)
+    return e.Const(NUMERIC, number if number else number.copy_abs())  # numerics have no -0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import psycopg
 from psycopg import pq
 from psycopg.adapt import Transformer
@@ -157,8 +158,8 @@ def _decoded(value: bytes | None) -> str | None:
 
 
 class Extended(Wire):
-    """By Parse, Bind, Execute of the unnamed statement; queries once more in binary. Several statements in one text, which
-    that protocol does not have, go the simple way."""
+    """By Parse, Bind, Execute of the unnamed statement; queries once more in binary. Several statements in one text,
+    which that protocol does not have, go the simple way."""
 
     def run(self, sql: str, feed: bytes | None = None) -> Answer:
         prepared = self.pgconn.prepare(b"", sql.encode())
@@ -197,6 +198,7 @@ class Extended(Wire):
 
 
 UNREADABLE = "value that Python has none for"
+FLOAT4 = 700
 REGISTERED = (24, 2205, 2206)  # names in text, numbers in binary
 
 
@@ -207,7 +209,8 @@ def _loaded(known: Transformer, oid: int, kind: pq.Format, value: bytes | None) 
     if oid in REGISTERED:
         return UNREADABLE
     try:
-        return repr(known.get_loader(oid, kind).load(value))
+        loaded = known.get_loader(oid, kind).load(value)
+        return repr(float(np.float32(loaded)) if oid == FLOAT4 else loaded)
     except (psycopg.Error, ValueError, OverflowError):
         return UNREADABLE
 
