@@ -103,8 +103,9 @@ def _shown(value: str | None, kind: str) -> str:
         return "NULL"
     if kind == "R":
         return f"{float(value):.3f}"
-    if kind == "I":
-        return str(int(float(value))) if "." in value or "e" in value else value
+    if kind == "I":  # as SQLite reads a number: what is none is 0
+        found = re.match(r"-?\d+", value)
+        return found[0] if found else "0"
     if not value:
         return "(empty)"
     return value.translate(ESCAPES).replace(" ", "\\s") if value.isspace() else value.translate(ESCAPES)
