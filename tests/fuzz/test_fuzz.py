@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -16,11 +16,21 @@ from tests.fuzz import metamorphic
 from tests.fuzz.compare import fuzz, prepare
 from tests.slt.transports import Embedded, Extended, Transport, Wire, oracle_dsn
 
+SEED: Final = 20261121
 QUERIES, SECONDS = 500, 60
 SLOW_QUERIES = 20_000
 NEEDS_ORACLE = pytest.mark.skipif(
     not (PROGRAMS / "initdb").exists(), reason="PostgreSQL 15's programs are not installed"
 )
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The same queries every time in the quick tests, so that a change is what breaks them; fresh ones at length."""
+    slow = request.node.get_closest_marker("slow") is not None
+    value = random.SystemRandom().randrange(2**32) if slow else SEED
+    print(f"seed of {request.node.nodeid}: {value}")
+    return value
 
 
 @pytest.fixture
