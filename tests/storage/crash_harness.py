@@ -6,6 +6,9 @@
 `run(disk)` does the work and returns its `Trace`. `check(image, trace)` recovers `image`, compares with its model
 between `trace.required(image.crash_op)` and `trace.allowed(image.crash_op)`, and raises AssertionError. A failure
 names seed and state; `replay(run, check, description)` builds that one state again.
+
+`QUOTAS` is how many states each enumeration of the quick tests checks at least; they all meet theirs by
+`report.meets(name)`, and `tests/txn/test_crash_states.py` counts what a session has checked (RELIABILITY F1).
 """
 
 from __future__ import annotations
@@ -14,8 +17,20 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from filestore.hal import SimulatedDisk
+
+STATES_MIN: Final = 3300  # of all enumerations of the quick tests
+ENGINE_STATES_MIN: Final = 700  # of those of the whole engine
+QUOTAS: Final = {
+    "store, few checkpoints": 1000,
+    "store, many checkpoints": 1000,
+    "store, threads": 700,
+    "engine, statements": 500,
+    "engine, index splits": 250,
+}
+TALLY: Final[dict[str, int]] = {}  # states checked in this session, by the quotas' names
 
 
 class Trace:
@@ -49,6 +64,12 @@ class Report:
     states: int = 0
     seconds: float = 0.0
     kinds: dict[str, int] = field(default_factory=dict)
+
+    def meets(self, name: str) -> None:
+        """Notes the states of a quick test, and asserts that they are as many as its quota."""
+        TALLY[name] = TALLY.get(name, 0) + self.states
+        print(f"{name}: {self.states} crash states in {self.seconds:.1f} s, {self.kinds}")
+        assert self.states >= QUOTAS[name], f"{name}: {self.states} states, quota {QUOTAS[name]}"
 
 
 Run = Callable[[SimulatedDisk], Trace]

@@ -142,8 +142,10 @@ def delete(engine: Engine, txn: Transaction, table: Table, ids: set[int]) -> Gen
 class Model:
     """An engine, its tables by name as dicts, and the state after each commit."""
 
-    def __init__(self, fs: FileSystem, seed: int) -> None:
+    def __init__(self, fs: FileSystem, seed: int, padding: int = 0) -> None:
+        """padding: bytes added to unique values, so that few of them fill a page of their index."""
         self.rng = random.Random(seed)
+        self.padding = padding
         self.engine = Engine.open(fs, options(seed))
         self.tables: dict[str, Rows] = {}
         self.states: list[dict[str, Rows]] = [{}]
@@ -256,7 +258,8 @@ class Model:
         rows = dict(self.tables["held"])
         for _ in range(rng.choice((1, 2, 4))):
             prefix = b"" if commits else SECRET
-            new = [(number, prefix + b"unique %d" % number) for number, _ in self.rows(rng.choice((1, 3, 20)))]
+            tail = b"." * self.padding
+            new = [(number, prefix + b"unique %d" % number + tail) for number, _ in self.rows(rng.choice((1, 3, 20)))]
             kind = rng.random()
             ids = rng.sample(sorted(rows), min(len(rows), 3))
             if kind < 0.2 and ids:

@@ -22,21 +22,23 @@ from filestore.txn.engine import Engine
 class Run:
     """A random workload with checkpoints and open transactions; keeps the states for the check."""
 
-    def __init__(self, seed: int, steps: int) -> None:
-        self.seed, self.steps = seed, steps
+    def __init__(self, seed: int, steps: int, *, padding: int = 0, held: float = 0.3) -> None:
+        """held: how often a transaction stays open over others; padding: see `engine_model.Model`."""
+        self.seed, self.steps, self.padding, self.held = seed, steps, padding, held
+        self.index_pages = 0  # of the padded index, at the end
         self.states: list[dict[str, model.Rows]] = [{}]
         self.nested = 0  # recoveries that were cut off themselves
 
     def __call__(self, disk: SimulatedDisk) -> harness.Trace:
         trace = harness.Trace(disk)
-        db = model.Model(disk, self.seed)
+        db = model.Model(disk, self.seed, self.padding)
         trace.submitted(0)
         trace.acknowledged(0)
         self.states[0] = db.states[0]
         db.before_commit = lambda: trace.submitted(len(db.states) - 1)  # type: ignore[method-assign]
         db.after_commit = lambda: trace.acknowledged(len(db.states) - 1)  # type: ignore[method-assign]
         for _ in range(self.steps):
-            if db.rng.random() < 0.3:
+            if db.rng.random() < self.held:
                 db.open_transaction()
             db.transaction()
             if db.rng.random() < 0.2:
@@ -45,6 +47,8 @@ class Run:
                 db.end_open()
         db.end_open()
         self.states = db.states
+        held = next(t for t in db.engine.registry.tables() if t.name == "held")
+        self.index_pages = db.engine.table(held).stored_keys[1].index.page_count
         db.close()
         return trace
 
@@ -81,15 +85,32 @@ class Run:
         engine.close()
 
 
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("states", "steps"), [(300, 40), pytest.param(4000, 150, marks=pytest.mark.slow)])
-def test_every_crash_recovers_a_prefix_of_commits(states, steps, seed):
-    run = Run(seed, steps)
-    report = harness.enumerate_crashes(run, run.check, seed=seed, states=states)
-    assert report.states >= min(states, 200)
-    assert len(report.kinds) >= 4, report.kinds
-    print(f"{report.states} states, {run.nested} of them cut off again in recovery")
+@pytest.mark.timeout(600)
+def test_every_crash_recovers_a_prefix_of_commits(seed):
+    run = Run(seed, 40)
+    report = harness.enumerate_crashes(run, run.check, seed=seed, states=harness.QUOTAS["engine, statements"])
+    report.meets("engine, statements")
+    assert {"none", "all", "torn", "dropped", "shorn"} <= set(report.kinds)
     assert run.nested > report.states // 20, f"only {run.nested} recoveries were cut off"
+
+
+@pytest.mark.timeout(600)
+def test_every_crash_while_an_index_splits(seed):
+    """Twenty rows fill a page of the unique index: it splits under open, aborted and committed transactions."""
+    run = Run(seed, 20, padding=600, held=0.9)
+    report = harness.enumerate_crashes(run, run.check, seed=seed, states=harness.QUOTAS["engine, index splits"])
+    report.meets("engine, index splits")
+    assert run.index_pages > 3, f"only {run.index_pages} pages"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("padding", [0, 600])
+def test_many_more_crashes_of_the_engine(seed, padding):
+    run = Run(seed, 150, padding=padding, held=0.9 if padding else 0.3)
+    report = harness.enumerate_crashes(run, run.check, seed=seed, states=4000)
+    print(f"{report.states} states, {run.nested} of them cut off again in recovery")
+    assert run.nested > report.states // 20
 
 
 def test_no_uncommitted_value_reaches_any_file(seed):
