@@ -571,7 +571,6 @@ class Session:
             self.engine.abort(transaction)
             self.settings.rollback()
             raise
-        self.last_commit = max(self.last_commit, transaction.timestamp)
         self.settings.commit()
         while not durable.done:
             try:
@@ -580,6 +579,7 @@ class Session:
                 continue  # the commit is in the log: a cancel comes too late, and only the log can say how it ends
         if durable.error is not None:
             raise durable.error
+        self.last_commit = max(self.last_commit, transaction.timestamp)
 
     def _abort(self) -> None:
         transaction, self.transaction = self.transaction, None
