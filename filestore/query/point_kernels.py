@@ -17,7 +17,7 @@ from numba import njit
 
 from filestore.index.find_kernels import find_next_u64, find_u64
 from filestore.index.key_kernels import sortable_int
-from filestore.query.render_kernels import POWERS, put_int, put_padded, put_short, put_unsigned
+from filestore.query.render_kernels import POWERS, put_decimal, put_int, put_integer, put_short
 from filestore.storage.directory import (
     CODES,
     COLUMN_FIELDS,
@@ -50,7 +50,6 @@ INLINE = 12
 BLANK = 32
 MINUS = 45
 ZERO = 48
-POINT = 46
 LETTER_D = 68
 SHAPE_HEAD = 4
 
@@ -134,30 +133,6 @@ def is_null(row: Any, field: int, slot: int) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def put_integer(out: Any, at: int, value: int) -> Any:
-    if value < 0:
-        out[at] = MINUS
-        return put_unsigned(out, at + 1, np.uint64(-(value + 1)) + np.uint64(1))
-    return put_unsigned(out, at, np.uint64(value))
-
-
-@njit(nogil=True, cache=True)
-def put_decimal(out: Any, at: int, value: int, scale: int) -> Any:
-    """A scaled integer with `scale` digits behind the point."""
-    if value < 0:
-        out[at] = MINUS
-        at += 1
-        size = np.uint64(-(value + 1)) + np.uint64(1)
-    else:
-        size = np.uint64(value)
-    if scale == 0:
-        return put_unsigned(out, at, size)
-    at = put_unsigned(out, at, size // POWERS[scale])
-    out[at] = POINT
-    return put_padded(out, at + 1, np.int64(size % POWERS[scale]), scale)
-
-
-@njit(nogil=True, cache=True)
 def put_string(row: Any, field: int, slot: int, characters: int, out: Any, at: int) -> Any:
     """A string's bytes, padded with blanks to `characters`; FALLBACK when `out` is too small for it."""
     view = row[field + DATA] + slot * 16
@@ -197,7 +172,7 @@ def put_column(row: Any, field: int, slot: int, form: int, extra: int, binary: b
     width = row[field + WIDTH]
     value = load_integer(row[field + DATA], slot, width)
     if form == DECIMAL:
-        return FALLBACK if binary else put_decimal(out, at, value, extra)
+        return FALLBACK if binary else put_decimal(out, at, value, extra, POWERS[extra])
     if not binary:
         return put_integer(out, at, value)
     for i in range(width):

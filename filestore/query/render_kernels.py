@@ -7,10 +7,14 @@ written. The plain twins are the format functions of `literals`.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_njit: Any = njit  # its types lack the option that leaves out the counts of references
 
 # "000102...99": two digits at a time halves the divisions.
 PAIRS = np.frombuffer("".join(f"{i:02d}" for i in range(100)).encode(), np.uint8).copy()
@@ -25,8 +29,15 @@ INT32_MAX = 2**31 - 1
 INT32_MIN = -(2**31)
 MINUS, PLUS, POINT, ZERO, COLON, BLANK, LETTER_E = 45, 43, 46, 48, 58, 32, 101
 
+def writer(function: _Function) -> _Function:
+    """Compiles a function that writes into its caller's array: always inlined, and without the counts of references
+    that numba would take at every second level and that cost more than the digits.
+    """
+    compiled: _Function = _njit(nogil=True, cache=True, _nrt=False, forceinline=True)(function)
+    return compiled
 
-@njit(nogil=True, cache=True)
+
+@writer
 def put_unsigned(out: Any, at: int, value: Any) -> int:
     """Writes a uint64 in decimal; returns the position behind it."""
     digits = 1
@@ -52,7 +63,7 @@ def put_unsigned(out: Any, at: int, value: Any) -> int:
     return end
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_padded(out: Any, at: int, value: Any, width: int) -> int:
     """Writes a non-negative int with exactly `width` digits."""
     for i in range(width - 1, -1, -1):
@@ -61,14 +72,14 @@ def put_padded(out: Any, at: int, value: Any, width: int) -> int:
     return at + width
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_pair(out: Any, at: int, value: Any) -> int:
     out[at] = PAIRS[value * 2]
     out[at + 1] = PAIRS[value * 2 + 1]
     return at + 2
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_word(out: Any, at: int, word: Any) -> int:
     for i in range(len(word)):
         out[at + i] = word[i]
@@ -78,6 +89,32 @@ def put_word(out: Any, at: int, word: Any) -> int:
 INFINITY_WORD = np.frombuffer(b"infinity", np.uint8).copy()
 
 
+@writer
+def put_integer(out: Any, at: int, value: Any) -> Any:
+    """Writes an int64 in decimal; returns the position behind it."""
+    if value < 0:
+        out[at] = MINUS
+        return put_unsigned(out, at + 1, np.uint64(-(value + 1)) + np.uint64(1))
+    return put_unsigned(out, at, np.uint64(value))
+
+
+@writer
+def put_decimal(out: Any, at: int, value: Any, scale: int, power: Any) -> Any:
+    """Writes an int64 scaled by power = POWERS[scale], with `scale` digits behind the point."""
+    if value < 0:
+        out[at] = MINUS
+        at += 1
+        size = np.uint64(-(value + 1)) + np.uint64(1)
+    else:
+        size = np.uint64(value)
+    if scale == 0:
+        return put_unsigned(out, at, size)
+    whole = size // power
+    at = put_unsigned(out, at, whole)
+    out[at] = POINT
+    return put_padded(out, at + 1, np.int64(size - whole * power), scale)
+
+
 @njit(nogil=True, cache=True)
 def integers(values: Any, valid: Any, out: Any, offsets: Any) -> int:
     """int64[n]; at most 20 bytes a row."""
@@ -85,14 +122,8 @@ def integers(values: Any, valid: Any, out: Any, offsets: Any) -> int:
     at = 0
     for i in range(len(values)):
         offsets[i] = at
-        if nulls and not valid[i]:
-            continue
-        value = values[i]
-        if value < 0:
-            out[at] = MINUS
-            at = put_unsigned(out, at + 1, np.uint64(-(value + 1)) + np.uint64(1))
-        else:
-            at = put_unsigned(out, at, np.uint64(value))
+        if not nulls or valid[i]:
+            at = put_integer(out, at, values[i])
     offsets[len(values)] = at
     return at
 
@@ -105,22 +136,8 @@ def decimals(values: Any, scale: int, valid: Any, out: Any, offsets: Any) -> int
     power = POWERS[scale]
     for i in range(len(values)):
         offsets[i] = at
-        if nulls and not valid[i]:
-            continue
-        value = values[i]
-        if value < 0:
-            out[at] = MINUS
-            at += 1
-            size = np.uint64(-(value + 1)) + np.uint64(1)
-        else:
-            size = np.uint64(value)
-        if scale == 0:
-            at = put_unsigned(out, at, size)
-            continue
-        whole = size // power
-        at = put_unsigned(out, at, whole)
-        out[at] = POINT
-        at = put_padded(out, at + 1, np.int64(size - whole * power), scale)
+        if not nulls or valid[i]:
+            at = put_decimal(out, at, values[i], scale, power)
     offsets[len(values)] = at
     return at
 
@@ -140,7 +157,7 @@ def booleans(values: Any, valid: Any, out: Any, offsets: Any) -> int:
     return at
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_date(out: Any, at: int, days: Any) -> Any:
     """Writes YYYY-MM-DD of days since 1970; returns (position, whether the year is BC)."""
     shifted = days + 719_468
@@ -167,7 +184,7 @@ def put_date(out: Any, at: int, days: Any) -> Any:
     return at, bc
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_bc(out: Any, at: int) -> int:
     out[at] = BLANK
     out[at + 1] = 66
@@ -175,7 +192,7 @@ def put_bc(out: Any, at: int) -> int:
     return at + 3
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_infinity(out: Any, at: int, negative: Any) -> int:
     if negative:
         out[at] = MINUS
@@ -183,7 +200,7 @@ def put_infinity(out: Any, at: int, negative: Any) -> int:
     return put_word(out, at, INFINITY_WORD)
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_fraction(out: Any, at: int, fraction: Any) -> int:
     """'.123456' without trailing zeros, nothing for 0."""
     if fraction == 0:
@@ -196,7 +213,7 @@ def put_fraction(out: Any, at: int, fraction: Any) -> int:
     return put_padded(out, at + 1, fraction, digits)
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_clock(out: Any, at: int, microseconds: Any) -> int:
     """HH:MM:SS[.ffffff] of microseconds since midnight (or of a length of time; hours may exceed 24)."""
     seconds = microseconds // SECOND_US
@@ -248,7 +265,7 @@ def times(values: Any, valid: Any, out: Any, offsets: Any) -> int:
     return at
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_offset(out: Any, at: int, offset: Any) -> int:
     """'+05:30' of seconds east."""
     out[at] = MINUS if offset < 0 else PLUS
@@ -302,7 +319,7 @@ def timestamps(values: Any, zone_offsets: Any, valid: Any, out: Any, offsets: An
     return at
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_hex(out: Any, at: int, byte: Any) -> int:
     out[at] = HEX[byte >> 4]
     out[at + 1] = HEX[byte & 15]
@@ -332,7 +349,7 @@ MON_WORD = np.frombuffer(b" mon", np.uint8).copy()
 DAY_WORD = np.frombuffer(b" day", np.uint8).copy()
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_part(out: Any, at: int, start: int, number: Any, word: Any, negative: Any) -> int:
     """One 'n units' of an interval that begins at `start`; `negative` when the part before it was."""
     if at > start:
@@ -473,7 +490,7 @@ def floats(starts: Any, digits: Any, fixed_digits: int, valid: Any, out: Any, of
     return at
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_float(out: Any, at: int, mantissa: Any, count: int, point: int, fixed_digits: int) -> int:
     """0.mantissa * 10**point; `count` digits without zeros at either end."""
     if count == 0:
@@ -518,14 +535,14 @@ def put_float(out: Any, at: int, mantissa: Any, count: int, point: int, fixed_di
     return at
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_short(out: Any, at: int, value: Any) -> int:
     out[at] = (value >> 8) & 0xFF
     out[at + 1] = value & 0xFF
     return at + 2
 
 
-@njit(nogil=True, cache=True)
+@writer
 def put_int(out: Any, at: int, value: Any) -> int:
     out[at] = (value >> 24) & 0xFF
     out[at + 1] = (value >> 16) & 0xFF
