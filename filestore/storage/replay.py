@@ -1,7 +1,8 @@
 """Replay: the log's groups back into tables, many small ones at a time.
 
-Groups are collected and replayed in runs: all row images of one table in a run are one call of a kernel,
-whichever transactions they come from. That is right because within a run the records of one table commute,
+Groups are replayed in runs: all row images of one table in a run are one call of a kernel, whichever
+transactions they come from. The log is read in such runs (`feed_run`); groups that come one by one (`feed`)
+are collected to some. That is right because within a run the records of one table commute,
 apart from the order of row images among themselves, which is kept: an image writes a slot that no other one
 writes, an end stamps a version that nothing else ends. Operations on definitions and attached segments end a
 run.
@@ -22,8 +23,9 @@ import numpy as np
 
 from filestore.errors import DataCorrupted
 from filestore.storage import directory as d
-from filestore.storage import row_kernels
+from filestore.storage import log_kernels, row_kernels
 from filestore.storage.log_record import LogGroup, RecordKind
+from filestore.storage.log_runs import GroupRun
 from filestore.storage.table import Table
 from filestore.storage.vector import Array
 
@@ -32,7 +34,7 @@ RUN_BYTES: Final = 32 << 20
 
 
 class Replayer:
-    """Takes groups in commit order (`feed`), and does what is left at the `finish`."""
+    """Takes groups in commit order (`feed_run`, `feed`), and does what is left at the `finish`."""
 
     def __init__(
         self,
@@ -51,70 +53,66 @@ class Replayer:
         self.last_timestamp = 0
         self.last_transaction = 0
         self.groups = 0
-        self._run: list[LogGroup] = []
+        self._collected: list[LogGroup] = []
         self._bytes = 0
 
     def feed(self, group: LogGroup) -> None:
         """One group. Raises DataCorrupted when it does not hold what it says."""
-        self.groups += 1
-        self.last_timestamp = max(self.last_timestamp, group.commit_timestamp)
-        self.last_transaction = max(self.last_transaction, group.transaction)
-        self._run.append(group)
+        self._collected.append(group)
         self._bytes += group.data.size
-        if len(self._run) >= RUN_GROUPS or self._bytes >= RUN_BYTES:
+        if len(self._collected) >= RUN_GROUPS or self._bytes >= RUN_BYTES:
             self.finish()
 
     def finish(self) -> None:
         """Replays what has been collected."""
-        run, self._run, self._bytes = self._run, [], 0
-        if not run:
-            return
-        kinds = np.concatenate([g.kind for g in run])
-        counts = np.array([len(g.kind) for g in run])
-        if np.isin(kinds, (RecordKind.DDL, RecordKind.ATTACH)).any():
-            start = 0
-            for i, group in enumerate(run):
-                if np.isin(group.kind, (RecordKind.DDL, RecordKind.ATTACH)).any():
-                    self._rows(run[start:i])
-                    self._special(group)
-                    start = i + 1
-            self._rows(run[start:])
-        elif counts.sum():
-            self._rows(run)
+        collected, self._collected, self._bytes = self._collected, [], 0
+        if collected:
+            self._replay(GroupRun.of(collected))
 
-    def _special(self, group: LogGroup) -> None:
+    def feed_run(self, run: GroupRun) -> None:
+        """Many groups. Raises DataCorrupted when one does not hold what it says."""
+        self.finish()
+        if len(run):
+            self._replay(run)
+
+    def _replay(self, run: GroupRun) -> None:
+        self.groups += len(run)
+        self.last_timestamp = max(self.last_timestamp, int(run.commit_timestamp.max()))
+        self.last_transaction = max(self.last_transaction, int(run.transaction.max()))
+        special = np.flatnonzero((run.kind == RecordKind.DDL) | (run.kind == RecordKind.ATTACH))
+        start = 0
+        for i in np.unique(np.searchsorted(run.first_record, special, side="right") - 1).tolist():
+            self._rows(run.cut(start, i))
+            self._special(run.cut(i, i + 1))
+            start = i + 1
+        self._rows(run.cut(start, len(run)))
+
+    def _special(self, run: GroupRun) -> None:
         """A group with definitions or attached segments: definitions come first in it."""
+        group = run.group(0)
         for kind, storage_id, payload in group.records:
             if kind == RecordKind.DDL:
                 self.on_ddl(json.loads(payload.tobytes()))
             elif kind == RecordKind.ATTACH and storage_id in self.tables:
                 self.on_attach(self.tables[storage_id], json.loads(payload.tobytes()), group.commit_timestamp)
-        self._rows([group])
+        self._rows(run)
 
-    def _rows(self, run: list[LogGroup]) -> None:
+    def _rows(self, run: GroupRun) -> None:
         """Row images and ends of groups, table by table."""
-        if not run:
+        if len(run.kind) == 0:
             return
-        sizes = np.array([g.data.size for g in run], np.int64)
-        bases = np.cumsum(sizes) - sizes
-        counts = [len(g.kind) for g in run]
-        data = run[0].data if len(run) == 1 else np.concatenate([g.data for g in run])
-        kinds = np.concatenate([g.kind for g in run])
-        storage_ids = np.concatenate([g.storage_id for g in run])
-        offsets = np.concatenate([g.offset for g in run]) + np.repeat(bases, counts)
-        lengths = np.concatenate([g.length for g in run])
-        stamps = np.repeat(np.array([g.commit_timestamp for g in run], np.int64), counts)
-        for storage_id in np.unique(storage_ids).tolist():
+        stamps = run.record_stamps()
+        for storage_id in np.unique(run.storage_id).tolist():
             table = self.tables.get(storage_id)
             if table is None:
                 continue
-            here = storage_ids == storage_id
-            images = np.flatnonzero(here & (kinds == RecordKind.ROWS))
+            here = run.storage_id == storage_id
+            images = np.flatnonzero(here & (run.kind == RecordKind.ROWS))
             if len(images):
-                self._images(table, data, offsets[images], lengths[images], stamps[images])
-            ends = np.flatnonzero(here & (kinds == RecordKind.ENDS))
+                self._images(table, run.data, run.offset[images], run.length[images], stamps[images])
+            ends = np.flatnonzero(here & (run.kind == RecordKind.ENDS))
             if len(ends):
-                _ends(table, data, offsets[ends], lengths[ends], stamps[ends])
+                _ends(table, run.data, run.offset[ends], run.length[ends], stamps[ends])
 
     def _images(self, table: Table, data: Array, offsets: Array, lengths: Array, stamps: Array) -> None:
         layout = table.layout.matrix
@@ -173,10 +171,10 @@ def _ensure_links(table: Table, data: Array, offsets: Array, rows: int, segments
 
 
 def _ends(table: Table, data: Array, offsets: Array, lengths: Array, stamps: Array) -> None:
-    parts = [data[o : o + n].view(np.int64) for o, n in zip(offsets.tolist(), lengths.tolist(), strict=True)]
-    addresses = np.concatenate(parts)
+    count = int((lengths >> 3).sum())
+    addresses, each = np.empty(count, np.int64), np.empty(count, np.int64)
+    log_kernels.read_ends(data, offsets, lengths, stamps, addresses, each)
     for number in np.unique(addresses >> d.SLOT_BITS).tolist():
         open_segment(table, number)
     table.ensure_ends(addresses)
-    each = np.repeat(stamps, [len(p) for p in parts])
     row_kernels.replay_ends(table.directory, table.addresses.dirty, addresses, each)

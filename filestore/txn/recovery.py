@@ -33,8 +33,8 @@ def recover(engine: Engine) -> tuple[int, int]:
     """Brings the engine's tables to the last committed state; returns (clock, next transaction id)."""
     clock, next_id = load_checkpoint(engine)
     recovery = Recovery(engine)
-    for group in engine.store.recover():
-        recovery.replayer.feed(group)
+    for run in engine.store.recover_runs():
+        recovery.replayer.feed_run(run)
     recovery.finish()
     engine.store.finish_recovery()
     return max(clock, recovery.replayer.last_timestamp), max(next_id, recovery.replayer.last_transaction + 1)

@@ -68,7 +68,7 @@ class Engine:
             engine = cls(store, count)
             vector = engine.vector()
             assert np.array_equal(vector, elements(count)), f"pages differ from the model after {count}"
-            for group in store.recover():
+            for group in (group for run in store.recover_runs() for group in run.groups()):
                 engine.count += 1
                 t = engine.count
                 assert group.transaction == t, f"transaction {group.transaction} after {t - 1}"

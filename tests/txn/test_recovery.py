@@ -10,6 +10,7 @@ import pytest
 
 from filestore import errors
 from filestore.hal import SimulatedDisk
+from filestore.storage import replay
 from filestore.storage.log_record import Record, RecordKind, encode_group
 from filestore.txn import recovery
 from filestore.txn.engine import Engine
@@ -56,14 +57,14 @@ def test_any_suffix_may_be_replayed_again(seed, checkpoints, monkeypatch):
 
     def opened(self, store, options):
         real(self, store, options)
-        recover = store.recover
+        recover = store.recover_runs
 
         def remember():
-            for group in recover():
-                groups.append(group)
-                yield group
+            for run in recover():
+                groups.extend(run.groups())
+                yield run
 
-        store.recover = remember
+        store.recover_runs = remember
 
     monkeypatch.setattr(recovery, "Recovery", Twice)
     monkeypatch.setattr(m.Engine, "__init__", opened)
@@ -71,6 +72,30 @@ def test_any_suffix_may_be_replayed_again(seed, checkpoints, monkeypatch):
     last = len(db.states) - 1
     m.verify(engine, db.states, last, last)
     engine.close()
+
+
+@pytest.mark.parametrize("collected", [1, 7, 8192])
+def test_groups_one_by_one_and_in_runs_replay_alike(seed, collected, monkeypatch):
+    disk, db = written(seed, checkpoints=True)
+    twin = disk.clone()
+    engine = Engine.open(disk, m.options(5))
+
+    def one_by_one(self, run):
+        for group in run.groups():
+            self.feed(group)
+
+    monkeypatch.setattr(replay, "RUN_GROUPS", collected)
+    monkeypatch.setattr(replay.Replayer, "feed_run", one_by_one)
+    slow = Engine.open(twin, m.options(5))
+    last = len(db.states) - 1
+    for each in (engine, slow):
+        m.verify(each, db.states, last, last)
+    assert slow.registry.to_json() == engine.registry.to_json()
+    for definition in engine.registry.tables():
+        stored = [m.found(e, e.begin(), e.table(definition)) for e in (engine, slow)]
+        assert stored[0] == stored[1], "not the same rows at the same places"
+    engine.close()
+    slow.close()
 
 
 def test_numbers_go_on_after_a_restart(seed):
