@@ -23,7 +23,6 @@ from filestore import commands, errors
 from filestore.catalog.names import SessionCatalog
 from filestore.commands.cursors import Cursor
 from filestore.commands.transactions import checked_isolation
-from filestore.hal import process
 from filestore.planning import LITERAL_TYPES, Planned, Prepared, literal_vectors, planned, prepared_of
 from filestore.query import dml
 from filestore.query import plan as p
@@ -94,7 +93,6 @@ class Session:
         self.last_commit = 0
         self.started_us = time.time_ns() // 1000
         self.statement_text = ""
-        self._waiting_since_us: int | None = None
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -108,9 +106,11 @@ class Session:
     def poll(self) -> None:
         """Raises 57014 or 55P03 when the running statement is to stop; drivers ask while they wait."""
         self.cancel.check()
-        since, limit_ms = self._waiting_since_us, self.settings.lock_timeout_ms
-        if since is not None and limit_ms and process.monotonic_us() - since >= limit_ms * 1000:
-            raise errors.LockNotAvailable("canceling statement due to lock timeout")
+        limit_ms, transaction = self.settings.lock_timeout_ms, self.transaction
+        if limit_ms and transaction is not None and transaction.waiting_since:
+            # of this one wait, as in PostgreSQL: what the statement does besides waiting does not count
+            if (time.monotonic() - transaction.waiting_since) * 1000 >= limit_ms:
+                raise errors.LockNotAvailable("canceling statement due to lock timeout")
 
     def close(self) -> None:
         """The client is gone: rolls back what is open."""
@@ -257,8 +257,10 @@ class Session:
         while True:
             if prepared.version != self.registry_version or prepared.version < 0:
                 columns = prepared.columns
+                prepared.given = prepared.parameters  # which have been sent as what they were when it was prepared
                 self._bind_prepared(prepared)
-                if prepared.columns != columns:
+                if _result_type(prepared.columns) != _result_type(columns):
+                    prepared.columns, prepared.version = columns, -1  # it fails until it is prepared anew
                     raise errors.FeatureNotSupported("cached plan must not change result type")
             found = prepared.planned
             assert found is not None
@@ -356,6 +358,8 @@ class Session:
                 return _answer(bound, written)
         context = self.context(parameters)
         if bound.kind == "select":
+            if self.explicit:
+                transaction.pin(context.snapshot)  # a cursor or portal may go on reading behind later statements
             return Result(
                 "SELECT",
                 bound.plan.columns,
@@ -366,7 +370,7 @@ class Session:
         if transaction.read_only:
             raise errors.ReadOnlyTransaction(f"cannot execute {bound.kind.upper()} in a read-only transaction")
         write = dml.WriteContext(self.engine, transaction, context, lambda plan: self.run_source(plan, bound, context))
-        return _answer(bound, (yield from self.lock_waits(dml.run(bound.plan, write))))
+        return _answer(bound, (yield from dml.run(bound.plan, write)))
 
     def _run_write(
         self, found: Planned, parameters: Sequence[Vector], transaction: Transaction
@@ -379,7 +383,7 @@ class Session:
             return outcome
         if outcome < 0 or isinstance(write, PointInsert):
             return None
-        return (yield from self.lock_waits(write.wait_and_write(outcome, at)))
+        return (yield from write.wait_and_write(outcome, at))
 
     def _at(self, parameters: Sequence[Vector], transaction: Transaction) -> At:
         snapshot = self.engine.statement_snapshot(transaction)
@@ -393,7 +397,7 @@ class Session:
         if found is None or found.write is None or transaction is None or transaction.read_only or self.failed_block:
             return None
         engine = self.engine
-        if transaction.registry is not None or prepared.version != engine.registry.version:
+        if transaction.registry is not None or prepared.version != engine.registry.version or not engine.defined:
             return None
         self.statement_text = prepared.text
         if not engine.locks.try_acquire(transaction, found.write.table.oid, LockMode.ROW_EXCLUSIVE):
@@ -414,6 +418,8 @@ class Session:
         mark = bound = 0
         transaction = self.transaction
         if transaction is None:
+            if not engine.locks.is_open(point.table.oid) or not engine.defined:
+                return -1
             timestamp = max(engine.manager.durable_timestamp, self.last_commit)
         else:
             if transaction.registry is not None or not engine.locks.try_acquire(
@@ -501,7 +507,7 @@ class Session:
 
     def lock_table(self, definition: TableDef, mode: LockMode) -> Steps[None]:
         """Locks a table until the transaction ends, waiting for it."""
-        yield from self.lock_waits(self.engine.lock_table(self.begin(), definition.oid, mode))
+        yield from self.engine.lock_table(self.begin(), definition.oid, mode)
 
     def _lock_tables(self, bound: p.Bound) -> Steps[bool]:
         """Locks what a statement reads and writes. False when a definition changed during a wait: bind again."""
@@ -515,16 +521,10 @@ class Session:
             if not locks.try_acquire(transaction, table.oid, mode):
                 waited = True
                 yield from self.lock_table(table, mode)
+        if not self.engine.defined:
+            yield from self.engine.settled()  # the definitions are those of a commit that no snapshot shows yet
         registry = self.catalog().registry
         return not waited or all(registry.by_oid(t.oid) == t for t in bound.tables)
-
-    def lock_waits(self, steps: Steps[T]) -> Steps[T]:
-        """Forwards steps and keeps the time since which they wait, for lock_timeout."""
-        self._waiting_since_us = process.monotonic_us()
-        try:
-            return (yield from steps)
-        finally:
-            self._waiting_since_us = None
 
     # --- transactions ------------------------------------------------------------------------------------------------
 
@@ -592,6 +592,11 @@ class Session:
         self._abort()
         if self.explicit:
             self.failed_block = True
+
+
+def _result_type(columns: Sequence[p.OutputColumn] | None) -> list[tuple[str, SqlType]]:
+    """What must not change under a prepared statement: names and types, whatever table they come from."""
+    return [(c.name, c.type) for c in columns or ()]
 
 
 def _answer(bound: p.Bound, written: dml.Written) -> Result:

@@ -18,6 +18,7 @@ from filestore.storage.registry import PUBLIC, SYSTEM_SCHEMAS
 from filestore.storage.schema import ColumnDef, KeyDef, TableDef
 from filestore.txn import ddl
 from filestore.txn.drive import Steps
+from filestore.txn.locks import LockMode
 from filestore.txn.writes import KeyConflict
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def run(session: Session, command: s.Utility) -> Steps[Result]:
     """Runs a definition command. Raises 25006 in a read-only transaction."""
     session.begin().check_writable()
-    return session.lock_waits(_steps(session, command))
+    return _steps(session, command)
 
 
 def _steps(session: Session, command: s.Utility) -> Steps[Result]:
@@ -64,13 +65,34 @@ def _create_table(session: Session, command: s.CreateTable) -> Steps[Result]:
         session.notice("NOTICE", "42P07", f'relation "{name}" already exists, skipping')
         return Result("CREATE TABLE")
     definition = define_table(command, schema, session.catalog(), registry.new_oid, _taken(session, schema))
-    yield from ddl.create_table(session.engine, session.begin(), definition)
+    try:
+        yield from ddl.create_table(session.engine, session.begin(), definition)
+    except errors.DuplicateTable:
+        if not command.if_not_exists:  # made by another while its name was waited for
+            raise
+        session.notice("NOTICE", "42P07", f'relation "{name}" already exists, skipping')
     return Result("CREATE TABLE")
+
+
+def locked(session: Session, name: s.Name, mode: LockMode) -> Steps[TableDef | None]:
+    """The table of a name, locked; None when there is none.
+
+    Who had the lock may have dropped the table, and made another of its name: the name is looked up again after each
+    wait.
+    """
+    while True:
+        found = session.catalog().table(name.schema, name.name)
+        if found is None:
+            return None
+        yield from session.lock_table(found, mode)
+        again = session.catalog().table(name.schema, name.name)
+        if again is not None and again.oid == found.oid:
+            return again
 
 
 def _drop_tables(session: Session, command: s.DropTable) -> Steps[Result]:
     for name in command.tables:
-        definition = session.catalog().table(name.schema, name.name)
+        definition = yield from locked(session, name, LockMode.ACCESS_EXCLUSIVE)
         if definition is None and command.if_exists:
             session.notice("NOTICE", "00000", f'table "{name.name}" does not exist, skipping')
             continue
@@ -82,17 +104,19 @@ def _drop_tables(session: Session, command: s.DropTable) -> Steps[Result]:
 
 def _truncate(session: Session, command: s.Truncate) -> Steps[Result]:
     for name in command.tables:
-        yield from ddl.truncate(session.engine, session.begin(), session.catalog().required(name).oid)
+        session.catalog().required(name)
+        definition = yield from locked(session, name, LockMode.ACCESS_EXCLUSIVE)
+        yield from ddl.truncate(session.engine, session.begin(), (definition or session.catalog().required(name)).oid)
     return Result("TRUNCATE TABLE")
 
 
 def _altered(session: Session, name: s.Name, if_exists: bool) -> Steps[TableDef | None]:
     """The table that an ALTER names, locked; None (with a notice) when it is missing and may be."""
-    if if_exists and session.catalog().table(name.schema, name.name) is None:
+    found = yield from locked(session, name, LockMode.ACCESS_EXCLUSIVE)
+    if found is None and if_exists:
         session.notice("NOTICE", "00000", f'relation "{name.name}" does not exist, skipping')
         return None
-    found = session.catalog().required(name)
-    return (yield from ddl.exclusive(session.engine, session.begin(), found.oid))
+    return found or session.catalog().required(name)
 
 
 def _add_key(session: Session, command: s.AlterTableAddKey) -> Steps[Result]:
@@ -185,18 +209,29 @@ def _create_schema(session: Session, command: s.CreateSchema) -> Steps[Result]:
         raise errors.InvalidSchemaName(
             f'unacceptable schema name "{name}"', detail='The prefix "pg_" is reserved for system schemas.'
         )
-    yield from ddl.create_schema(session.engine, session.begin(), name)
+    try:
+        yield from ddl.create_schema(session.engine, session.begin(), name)
+    except errors.DuplicateSchema:
+        if not command.if_not_exists:  # made by another while its name was waited for
+            raise
+        session.notice("NOTICE", "42P06", f'schema "{name}" already exists, skipping')
     return Result("CREATE SCHEMA")
 
 
 def _drop_schemas(session: Session, command: s.DropSchema) -> Steps[Result]:
+    engine, transaction = session.engine, session.begin()
     for name in command.names:
+        if session.catalog().registry.schema_oid(name) is not None:
+            # nobody makes a table in it from here on
+            yield from engine.locks.acquire(transaction, ("name", name), LockMode.ACCESS_EXCLUSIVE)
         registry = session.catalog().registry
         if command.if_exists and registry.schema_oid(name) is None:
             session.notice("NOTICE", "00000", f'schema "{name}" does not exist, skipping')
             continue
         if command.cascade and name not in SYSTEM_SCHEMAS:
             for table in [t for t in registry.tables() if t.schema == name]:
-                yield from ddl.drop_table(session.engine, session.begin(), table.oid)
+                yield from engine.lock_table(transaction, table.oid, LockMode.ACCESS_EXCLUSIVE)
+                if session.catalog().registry.by_oid(table.oid) is not None:
+                    yield from ddl.drop_table(engine, transaction, table.oid)
         yield from ddl.drop_schema(session.engine, session.begin(), name)
     return Result("DROP SCHEMA")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from filestore import errors
+from filestore.commands.definitions import locked
 from filestore.query import statements as s
 from filestore.result import Result
 from filestore.txn.drive import Job, Steps
@@ -44,8 +45,8 @@ def run(session: Session, command: Command) -> Steps[Result]:
                     locks = session.engine.locks
                     if not locks.try_acquire(session.begin(), definition.oid, kind):
                         raise errors.LockNotAvailable(f'could not obtain lock on relation "{definition.name}"')
-                else:
-                    yield from session.lock_table(definition, kind)
+                elif (yield from locked(session, name, kind)) is None:
+                    session.catalog().required(name)  # dropped meanwhile: says so
             return Result("LOCK TABLE")
         case s.Unlisten():
             return Result("UNLISTEN")

@@ -25,7 +25,7 @@ from filestore.query.bind_order import position
 from filestore.query.bind_query import bind_query, subquery_binder
 from filestore.query.names import nearest
 from filestore.query.plan import OutputColumn, Plan
-from filestore.query.rules.decorrelate import is_correlated, map_columns
+from filestore.query.rules.decorrelate import is_correlated, map_columns, row_by_row
 from filestore.query.scope import Relation, Scope, relation_of
 from filestore.storage.schema import ColumnDef, TableDef
 from filestore.types import Kind
@@ -316,8 +316,8 @@ def _addressed(source: Plan, predicate: e.Expr | None, width: int, values: Seque
 
 
 def _looked_at_again(predicate: e.Expr | None) -> e.Expr | None:
-    """The part of a condition that can be evaluated for one row that moved: not its correlated subqueries."""
-    return e.conjunction([c for c in e.conjuncts(predicate) if not is_correlated(c)])
+    """A condition in the form that can be evaluated for rows that moved."""
+    return None if predicate is None else row_by_row(predicate)
 
 
 def bind_update(context: Context, node: Any) -> Plan:
@@ -344,7 +344,9 @@ def bind_update(context: Context, node: Any) -> Plan:
             values.append(value)
     plan = _addressed(source, predicate, width, values)
     again = _looked_at_again(predicate)
-    return p.Update(columns, table, plan, again, tuple(assignments), bind_checks(table, context.catalog), exprs)
+    checks = bind_checks(table, context.catalog)
+    moved = tuple(row_by_row(x) for x in values)
+    return p.Update(columns, table, plan, again, tuple(assignments), checks, exprs, moved)
 
 
 def _predicate(context: Context, node: Any, scope: Scope) -> e.Expr | None:

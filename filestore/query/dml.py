@@ -11,6 +11,7 @@ Thread rule: runs with the engine lock held, except inside the jobs it yields.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,13 +22,15 @@ from filestore.query.context import ExecutionContext
 from filestore.query.evaluate import evaluate
 from filestore.query.expr import Expr
 from filestore.query.rows import describe_key, describe_row, stored_form
+from filestore.query.rules.traversal import has_subquery
 from filestore.query.vectors import broadcast, concat_batches
 from filestore.storage.schema import CheckDef, KeyDef, TableDef
+from filestore.storage.table import Table
 from filestore.storage.vector import Array, Batch, Vector
 from filestore.storage.wait import Wait
 from filestore.txn.engine import Engine
 from filestore.txn.transaction import Transaction
-from filestore.txn.writes import KeyConflict, claim_rows, delete_rows, insert_rows, update_rows
+from filestore.txn.writes import KeyConflict, as_before, claim_rows, delete_rows, insert_rows, look_again, update_rows
 
 # From this many rows on an INSERT builds sealed segments instead of logging every row.
 BULK_ROWS = 20_000
@@ -83,6 +86,7 @@ def run_insert(node: p.Insert, ctx: WriteContext) -> Generator[Wait, None, Writt
         else:
             yield from insert_rows(ctx.transaction, table, rows.columns, rows.length)
     except KeyConflict as conflict:
+        yield from ctx.engine.settled()  # who looks for the row that has the key, finds it
         raise unique_violation(node.table, conflict.key, rows.columns, conflict.row) from None
     if node.returning is not None:
         written.returned = [_project(node.returning, rows, ctx.execution)]
@@ -93,7 +97,7 @@ def run_update(node: p.Update, ctx: WriteContext) -> Generator[Wait, None, Writt
     """Updates the source's rows. A row that another transaction changed meanwhile is looked at again (READ
     COMMITTED).
     """
-    claimed, extras = yield from _claim(node.table, node.source, node.predicate, ctx)
+    claimed, extras = yield from _claim(node, ctx)
     return (yield from update_claimed(node, claimed, extras, ctx))
 
 
@@ -108,24 +112,27 @@ def update_claimed(
     width = len(node.table.columns)
     whole = Batch([*table.gather(claimed, range(width)), *extras], len(claimed))
     columns = list(whole.columns[:width])
-    for ordinal, expr in node.assignments:
-        columns[ordinal] = evaluate(expr, whole, ctx.execution)
+    with as_found(ctx, table, claimed, [x for _, x in node.assignments]):
+        for ordinal, expr in node.assignments:
+            columns[ordinal] = evaluate(expr, whole, ctx.execution)
     changed = _stored_rows(node.table, Batch(columns, len(claimed)))
     check_rows(node.table, node.checks, changed, ctx.execution)
     ordinals = [ordinal for ordinal, _ in node.assignments]
     try:
         yield from update_rows(ctx.transaction, table, claimed, changed.columns, ordinals)
     except KeyConflict as conflict:
+        yield from ctx.engine.settled()  # who looks for the row that has the key, finds it
         raise unique_violation(node.table, conflict.key, changed.columns, conflict.row) from None
     if node.returning is not None:
         row = Batch([*changed.columns, *extras], len(claimed))
-        written.returned = [_project(node.returning, row, ctx.execution)]
+        with as_found(ctx, table, claimed, node.returning):
+            written.returned = [_project(node.returning, row, ctx.execution)]
     return written
 
 
 def run_delete(node: p.Delete, ctx: WriteContext) -> Generator[Wait, None, Written]:
     """Deletes the source's rows; as `run_update` for rows that changed meanwhile."""
-    claimed, extras = yield from _claim(node.table, node.source, node.predicate, ctx)
+    claimed, extras = yield from _claim(node, ctx)
     return (yield from delete_claimed(node, claimed, extras, ctx))
 
 
@@ -139,46 +146,116 @@ def delete_claimed(
     table = ctx.engine.table(node.table)
     if node.returning is not None:
         old = table.gather(claimed, range(len(node.table.columns)))
-        written.returned = [_project(node.returning, Batch([*old, *extras], len(claimed)), ctx.execution)]
+        with as_found(ctx, table, claimed, node.returning):
+            written.returned = [_project(node.returning, Batch([*old, *extras], len(claimed)), ctx.execution)]
     yield from delete_rows(ctx.transaction, table, claimed)
     return written
 
 
-def _claim(
-    definition: TableDef, source: p.Plan, predicate: Expr | None, ctx: WriteContext
-) -> Generator[Wait, None, tuple[Array, list[Vector]]]:
+def as_found(
+    ctx: WriteContext, table: Table, claimed: Array, exprs: Sequence[Expr]
+) -> AbstractContextManager[None]:
+    """Expressions are evaluated as the statement's snapshot has it: before its own claims."""
+    if ctx.execution.snapshot.mark and len(claimed) and any(map(has_subquery, exprs)):
+        return as_before(ctx.transaction, table, claimed)
+    return nullcontext()  # a snapshot without a mark takes the claims for another's
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """How rows that moved are looked at again: the condition, the values that the source has computed with the rows
+    (the last of the extra columns), and every extra row that a version was joined with: those of version i are
+    `extras` from `starts[i]` on.
+    """
+
+    predicate: Expr | None
+    values: Sequence[Expr] = ()
+    extras: Sequence[Vector] = ()
+    starts: Array | None = None
+
+    def extras_of(self, rows: Array, first: Sequence[Vector]) -> tuple[Array, list[Vector]]:
+        """(which of `rows`, its extra columns) of every candidate of some versions; `first` are those claimed with."""
+        if self.starts is None:
+            return np.arange(len(rows)), list(first)
+        counts = np.diff(self.starts)[rows]
+        which = np.repeat(np.arange(len(rows)), counts)
+        begins = np.cumsum(counts) - counts
+        at = np.arange(len(which)) - begins[which] + self.starts[rows][which]
+        return which, [v.take(at) for v in self.extras]
+
+
+def _claim(node: p.Update | p.Delete, ctx: WriteContext) -> Generator[Wait, None, tuple[Array, list[Vector]]]:
     """Runs the source and claims its rows; returns claimed addresses int64[n] and the extra columns of each.
 
     A row that several source rows name (UPDATE ... FROM) is claimed once, for the first of them, as PostgreSQL does.
     """
-    batches = yield from ctx.source(source)
-    found = concat_batches(batches, [c.type for c in source.columns])
-    addresses, first = np.unique(found.columns[0].data, return_index=True)
-    return (yield from claim_found(definition, addresses, found.take(first).columns[1:], predicate, ctx))
+    batches = yield from ctx.source(node.source)
+    found = concat_batches(batches, [c.type for c in node.source.columns])
+    order = np.argsort(found.columns[0].data, kind="stable")
+    addresses, first = np.unique(found.columns[0].data[order], return_index=True)
+    extras = [v.take(order) for v in found.columns[1:]]
+    starts = np.append(first, found.length)
+    again = Again(node.predicate, node.values if isinstance(node, p.Update) else (), extras, starts)
+    return (yield from _claim_all(node.table, addresses, [v.take(first) for v in extras], again, ctx))
 
 
 def claim_found(
     definition: TableDef, addresses: Array, extras: list[Vector], predicate: Expr | None, ctx: WriteContext
 ) -> Generator[Wait, None, tuple[Array, list[Vector]]]:
     """Claims versions int64[n], or the newer ones if the predicate holds for those too; with their extra columns."""
-    types = [v.type for v in extras]
+    return (yield from _claim_all(definition, addresses, extras, Again(predicate), ctx))
+
+
+def _claim_all(
+    definition: TableDef, addresses: Array, extras: list[Vector], again: Again, ctx: WriteContext
+) -> Generator[Wait, None, tuple[Array, list[Vector]]]:
+    """Claims versions. Those that moved are claimed in their newest form, once nobody else is changing it, if the
+    condition holds for that form with one of their extra rows (READ COMMITTED; PostgreSQL's EvalPlanQual).
+    """
     table = ctx.engine.table(definition)
-    claimed: list[Array] = []
-    kept: list[list[Vector]] = []
-    while len(addresses):
-        outcome = yield from claim_rows(ctx.transaction, table, addresses)
-        claimed.append(addresses[outcome.claimed])
-        kept.append([v.take(outcome.claimed) for v in extras])
-        moved = outcome.moved
-        addresses, extras = outcome.newest[moved], [v.take(moved) for v in extras]
-        if len(addresses) and predicate is not None:
-            again = Batch([*table.gather(addresses, range(len(definition.columns))), *extras], len(addresses))
-            holds = truth(evaluate(predicate, again, ctx.execution), again.length)
-            addresses, extras = addresses[holds], [v.take(holds) for v in extras]
-    if not claimed:
-        return np.empty(0, np.int64), extras
-    parts = [Batch(columns, len(a)) for columns, a in zip(kept, claimed, strict=True)]
-    return np.concatenate(claimed), concat_batches(parts, types).columns
+    outcome = yield from claim_rows(ctx.transaction, table, addresses)
+    claimed, kept = addresses[outcome.claimed], [v.take(outcome.claimed) for v in extras]
+    rows = np.flatnonzero(outcome.moved)
+    if len(rows) == 0:
+        return claimed, kept
+    newest = yield from look_again(ctx.transaction, table, outcome.newest[rows])
+    rows, newest = rows[newest >= 0], newest[newest >= 0]
+    candidates = again.extras_of(rows, [v.take(rows) for v in extras])
+    asked = [*again.values, *(() if again.predicate is None else (again.predicate,))]
+    with as_found(ctx, table, claimed, asked):
+        chosen, more = _holding(definition, table, newest, again, candidates, ctx)
+    newest = newest[chosen]
+    outcome = yield from claim_rows(ctx.transaction, table, newest)
+    if not outcome.claimed.all():
+        raise errors.InternalError("a version that was free has been claimed")
+    types = [v.type for v in extras]
+    parts = [Batch(kept, len(claimed)), Batch(more, len(newest))]
+    return np.concatenate([claimed, newest]), concat_batches(parts, types).columns
+
+
+def _holding(
+    definition: TableDef,
+    table: Table,
+    newest: Array,
+    again: Again,
+    candidates: tuple[Array, list[Vector]],
+    ctx: WriteContext,
+) -> tuple[Array, list[Vector]]:
+    """(positions in `newest`, extra columns) of the versions for which the condition holds, each with the first of its
+    candidates.
+    """
+    which, extras = candidates
+    whole = table.gather(newest[which], range(len(definition.columns)))
+    joined = len(extras) - len(again.values)
+    holds = np.ones(len(which), np.bool_)
+    if again.predicate is not None and len(which):
+        seen = Batch([*whole, *extras[:joined]], len(which))
+        holds = truth(evaluate(again.predicate, seen, ctx.execution), len(which))
+    chosen, first = np.unique(which[holds], return_index=True)
+    at = np.flatnonzero(holds)[first]
+    extras = [v.take(at) for v in extras[:joined]]
+    row = Batch([*(v.take(at) for v in whole), *extras], len(at))
+    return chosen, [*extras, *(evaluate(x, row, ctx.execution) for x in again.values)]
 
 
 def truth(condition: Vector, length: int) -> Array:

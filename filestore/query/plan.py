@@ -236,8 +236,10 @@ class Update(Plan):
     """`source` yields (address, extra columns ...): candidate versions and the columns of UPDATE ... FROM.
 
     `predicate`, `assignments` (ordinal, value) are over the table's whole row followed by the extra columns, so that
-    a row that changed while its writer was waited for can be looked at again (READ COMMITTED). `checks` are over the
-    new row, `returning` over the new row followed by the extra columns.
+    a row that changed while its writer was waited for can be looked at again (READ COMMITTED). The last extra columns
+    are `values`, over the table's row and the extra columns before them: assigned values with correlated subqueries,
+    which the source computes with the rows. `checks` are over the new row, `returning` over the new row followed by
+    the extra columns.
     """
 
     table: TableDef
@@ -246,6 +248,7 @@ class Update(Plan):
     assignments: tuple[tuple[int, Expr], ...]
     checks: tuple[tuple[CheckDef, Expr], ...] = ()
     returning: tuple[Expr, ...] | None = None
+    values: tuple[Expr, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

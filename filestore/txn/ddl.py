@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from filestore import errors
+from filestore.index.base import Keys
 from filestore.storage import registry as ops
 from filestore.storage.directory import ABORTED, INFINITY
 from filestore.storage.registry import Registry
@@ -101,7 +102,7 @@ def drop_table(engine: Engine, txn: Transaction, oid: int) -> Generator[Wait, No
     """Drops a table. Raises 42P01 if another transaction dropped it while this one waited."""
     definition = yield from exclusive(engine, txn, oid)
     overlay(engine, txn).apply(ops.drop_table(definition.oid))
-    txn.dropped.append(engine.table(definition))
+    txn.dropped += engine.to_drop(definition)
 
 
 def truncate(engine: Engine, txn: Transaction, oid: int) -> Generator[Wait, None, TableDef]:
@@ -109,7 +110,7 @@ def truncate(engine: Engine, txn: Transaction, oid: int) -> Generator[Wait, None
     definition = yield from exclusive(engine, txn, oid)
     registry = overlay(engine, txn)
     fresh = definition.changed(storage_id=registry.new_storage_id())
-    txn.dropped.append(engine.table(definition))
+    txn.dropped += engine.to_drop(definition)
     txn.created.append(engine.make_table(fresh))
     registry.apply(ops.put_table(fresh))
     return fresh
@@ -162,7 +163,7 @@ def add_key(engine: Engine, txn: Transaction, oid: int, key: KeyDef) -> Generato
 def exclusive(engine: Engine, txn: Transaction, oid: int) -> Generator[Wait, None, TableDef]:
     """Locks a table against everybody and returns its definition as it is then. Raises 42P01."""
     txn.check_writable()
-    yield from engine.locks.acquire(txn, oid, LockMode.ACCESS_EXCLUSIVE)
+    yield from engine.lock_table(txn, oid, LockMode.ACCESS_EXCLUSIVE)
     definition = (txn.registry or engine.registry).by_oid(oid)
     if definition is None:
         raise errors.UndefinedTable(f"relation with OID {oid} does not exist")
@@ -178,25 +179,28 @@ def _numbered_check(registry: Registry, check: CheckDef) -> CheckDef:
 
 
 def _build(txn: Transaction, table: Table, key: StoredKey) -> None:
-    """Fills a new index with the rows that are live or of this transaction; nobody else has the table."""
-    keys, records = [], []
+    """Fills a new index with the rows that are live or of this transaction; nobody else has the table.
+
+    Versions that an older snapshot may still see get entries too: whoever reads by the index must find them.
+    """
+    keys, records, old = [], [], []
+    oldest = txn.manager.oldest_timestamp()
     for segment in table.segment_list():
         for low in range(0, segment.rows, BUILD_ROWS):
             high = min(segment.rows, low + BUILD_ROWS)
             addresses = np.arange(low, high, dtype=np.int64) + (segment.number << 20)
-            live = addresses[_is_newest(table, addresses, txn.mark)]
-            columns = table.gather(live, key.ordinals)
-            valid = np.ones(len(live), np.bool_)
-            for column in columns:
-                valid &= True if column.valid is None else column.valid
-            if key.definition.primary and not valid.all():
+            newest, seen = _worth_an_entry(table, addresses, txn.mark, oldest)
+            here, rows, valid = _keys_of(table, key, addresses[newest])
+            if key.definition.primary and not valid:
                 name = table.definition.columns[key.ordinals[0]].name
                 raise errors.NotNullViolation(
                     f'column "{name}" of relation "{table.definition.name}" contains null values',
                     table=table.definition.name,
                 )
-            keys.append(key.encode([c.take(np.flatnonzero(valid)) for c in columns]))
-            records.append(table.records_of(live[valid]))
+            keys.append(here)
+            records.append(rows)
+            if seen.any():
+                old.append(addresses[seen])
     if not keys:
         return
     joined = concat_keys(keys)
@@ -206,11 +210,27 @@ def _build(txn: Transaction, table: Table, key: StoredKey) -> None:
     found: Array = np.concatenate(records)
     if len(found):
         key.index.build(joined, found)
+    for addresses in old:
+        here, rows, _ = _keys_of(table, key, addresses)
+        if len(rows):
+            key.index.insert(here, rows)
 
 
-def _is_newest(table: Table, addresses: Array, mark: int) -> Array:
-    """bool[n]: versions that are neither ended nor aborted; other transactions have none that are open."""
+def _keys_of(table: Table, key: StoredKey, addresses: Array) -> tuple[Keys, Array, bool]:
+    """(keys, record numbers, whether these are all) of the versions whose keys have no null in them."""
+    columns = table.gather(addresses, key.ordinals)
+    valid = np.ones(len(addresses), np.bool_)
+    for column in columns:
+        valid &= True if column.valid is None else column.valid
+    keys = key.encode([c.take(np.flatnonzero(valid)) for c in columns])
+    return keys, table.records_of(addresses[valid]), bool(valid.all())
+
+
+def _worth_an_entry(table: Table, addresses: Array, mark: int, oldest: int) -> tuple[Array, Array]:
+    """(newest, old), bool[n]: versions that are neither ended nor aborted, and ended ones that a snapshot may see."""
     begins, ends = np.empty(len(addresses), np.int64), np.empty(len(addresses), np.int64)
     kernels.ends_of(table.directory, addresses, begins, ends)
+    # Other transactions have none that are open.
     newest: Array = (begins != ABORTED) & ((begins >= 0) | (begins == mark)) & (ends == INFINITY)
-    return newest
+    old: Array = (begins >= 0) & (begins != ABORTED) & (((ends > oldest) & (ends < INFINITY)) | (ends == mark))
+    return newest, old

@@ -119,6 +119,11 @@ class Engine:
         return self.store.log
 
     @property
+    def defined(self) -> bool:
+        """Whether new snapshots show the rows of the commit that changed definitions last."""
+        return self.manager.defined_at <= self.manager.durable_timestamp
+
+    @property
     def locks(self) -> LockTable:
         """Locks on tables and names."""
         return self.manager.locks
@@ -210,8 +215,17 @@ class Engine:
             table.stored_keys = tuple(k for k in table.stored_keys if k.definition.oid in kept)
 
     def lock_table(self, txn: Transaction, oid: int, mode: LockMode) -> Generator[Wait, None, None]:
-        """Takes a lock on a table until the transaction ends."""
-        return self.locks.acquire(txn, oid, mode)
+        """Takes a lock on a table until the transaction ends. What those did who had it before is seen by the next
+        snapshot, if this took a wait, or a lock that excludes writers.
+        """
+        if mode < LockMode.SHARE_UPDATE_EXCLUSIVE and self.locks.try_acquire(txn, oid, mode):
+            return
+        yield from self.locks.acquire(txn, oid, mode)
+        yield from self.manager.settled()
+
+    def settled(self) -> Generator[Wait, None, None]:
+        """Waits until all that is committed now is seen by every new snapshot."""
+        return self.manager.settled()
 
     def bulk_load(
         self, txn: Transaction, table: Table, batches: Iterable[Sequence[Vector] | Wait]

@@ -12,7 +12,9 @@ So commit order, log order and timestamp order are one. Snapshots are taken at `
 crash could still lose is seen by nobody, except by the session that wrote it without waiting
 (synchronous_commit off), and by transactions that have written: they meet the newest versions when they claim
 rows and check keys, so their next statements must see those too. Their own record lies behind in the log, so
-nothing that they answer is durable before what they saw.
+nothing that they answer is durable before what they saw. Who learns of a commit in another way, by a lock that he
+has waited for, a key that is taken or a definition that has changed, waits until it is durable (`settled`), so that
+his next snapshot shows it.
 
 A failed log is final: `commit` raises StorageFailed from then on, and waits end with it; nothing is stamped
 back, since nothing was answered.
@@ -66,6 +68,8 @@ class TransactionManager:
         self.last_committed = clock
         self.durable_timestamp = clock
         self.next_id = next_id
+        self.defined_at = clock  # timestamp of the last commit that changed definitions
+        self._answered = finished()  # of the last commit
         self._durability = threading.Lock()  # the flusher and an embedded caller may both come with news
         self.commits = 0
         self.aborts = 0
@@ -102,8 +106,13 @@ class TransactionManager:
         oldest = self.durable_timestamp
         for txn in self.active.values():
             if txn.snapshot is not None:
-                oldest = min(oldest, txn.snapshot.timestamp)
+                oldest = min(oldest, txn.snapshot.timestamp, *txn.pinned())
         return oldest
+
+    def settled(self) -> Generator[Wait, None, None]:
+        """Waits until all that is committed now is durable, so that every new snapshot shows it."""
+        while self.durable_timestamp < self.last_committed and not self._answered.done:
+            yield self._answered
 
     def wait_for(self, txn: Transaction, mark: int) -> Generator[Wait, None, None]:
         """Waits until the transaction behind a mark is over. Raises 40P01 when that would close a cycle."""
@@ -133,12 +142,13 @@ class TransactionManager:
         txn.timestamp = timestamp
         for table, writes in txn.writes.items():
             _stamp(table, writes, timestamp)
-        if txn.registry is not None:
+        if txn.registry is not None and txn.registry.operations:
             self.registry.apply_all(txn.registry.operations)
+            self.defined_at = timestamp
         self.commits += 1
-        self._end(txn, "committed")
         # A wait of its own: who is woken by it must find `durable_timestamp` moved on already.
-        answered = Wait()
+        answered = self._answered = Wait()
+        self._end(txn, "committed")
         self.log.when_durable(lsn).on_done(lambda ended: self._durable(timestamp, ended, answered))
         return answered if txn.synchronous else finished()
 

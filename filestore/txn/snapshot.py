@@ -39,7 +39,7 @@ _NONE: Final[Array] = np.empty(0, np.int64)
 _EMPTY: Final[Mapping[int, int]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Snapshot:
     """What a statement (READ COMMITTED) or transaction (REPEATABLE READ) sees.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
 
 from filestore import errors
 from filestore.storage.directory import mark_of
@@ -70,6 +71,7 @@ class Transaction:
         "manager",
         "mark",
         "minimum_timestamp",
+        "pins",
         "read_only",
         "records",
         "registry",
@@ -97,6 +99,7 @@ class Transaction:
         self.state = "active"
         self.timestamp = 0  # of the commit
         self.snapshot: Snapshot | None = None
+        self.pins: list[ReferenceType[Snapshot]] = []  # of results that may not have been read to their end
         self.registry: Registry | None = None  # overlay, None until the first DDL
         self.writes: dict[Table, TableWrites] = {}
         self.records: list[Record] = []
@@ -128,6 +131,16 @@ class Transaction:
             raise errors.ReadOnlyTransaction("cannot write in a read-only transaction")
         if self.state != "active":
             raise errors.InFailedTransaction("transaction is over, it writes no more")
+
+    def pin(self, snapshot: Snapshot) -> None:
+        """A snapshot counts as in use for as long as it lives: a cursor may read by it behind later statements."""
+        self.pins = [pin for pin in self.pins if pin() is not None]
+        self.pins.append(ref(snapshot))
+
+    def pinned(self) -> list[int]:
+        """Timestamps of the pinned snapshots."""
+        alive = [pin() for pin in self.pins]
+        return [snapshot.timestamp for snapshot in alive if snapshot is not None]
 
     def until_finished(self) -> Wait:
         """A wait that ends with this transaction."""

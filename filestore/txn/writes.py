@@ -14,7 +14,8 @@ versions, whoever may see them:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -116,13 +117,44 @@ def claim_rows(txn: Transaction, table: Table, addresses: Array) -> Generator[Wa
         fresh = addresses[low:done][result.states[low:done] == kernels.CLAIMED]
         if len(fresh):
             writes.ended.append(fresh)
-        if txn.isolation != READ_COMMITTED:
+        if txn.isolation != READ_COMMITTED and (result.states[low:done] != kernels.CLAIMED).any():
+            yield from txn.manager.settled()  # whoever tries again sees what was changed
             _refuse_changed(txn, table, addresses[low:done], result.states[low:done])
         if done == len(addresses):
             return result
         mark = int(_ends(directory, addresses[done : done + 1])[1][0])
         yield from txn.manager.wait_for(txn, mark)
         table.ensure_ends(addresses[done:])
+
+
+def look_again(txn: Transaction, table: Table, addresses: Array) -> Generator[Wait, None, Array]:
+    """int64[n]: the newest versions of rows, which nobody else is changing any more; -1 for rows that are deleted, or
+    were changed by this transaction.
+
+    What is returned can be claimed without waiting, until the caller yields.
+    """
+    newest = np.empty(len(addresses), np.int64)
+    while True:
+        at = int(kernels.look_again(table.directory, addresses, txn.mark, newest))
+        if at == len(addresses):
+            return newest
+        mark = int(_ends(table.directory, newest[at : at + 1])[1][0])
+        yield from txn.manager.wait_for(txn, mark)
+
+
+@contextmanager
+def as_before(txn: Transaction, table: Table, claimed: Array) -> Iterator[None]:
+    """While it lasts, versions that the transaction has claimed look as if it had not.
+
+    A statement's subqueries may run after its rows were claimed, and must see them still; a snapshot that knows the
+    transaction's mark takes every end of its own for an earlier statement's. Nothing may be yielded inside. To
+    readers without the engine lock a foreign mark and no end are the same.
+    """
+    kernels.put_ends(table.directory, claimed, INFINITY)
+    try:
+        yield
+    finally:
+        kernels.put_ends(table.directory, claimed, txn.mark)
 
 
 def update_rows(

@@ -27,7 +27,8 @@ _SWAPPED = {"eq": "eq", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 
 def scan(node: Scan, predicate: e.Expr | None, ctx: ExecutionContext) -> Stream:
     """The rows of a Scan node; `predicate` is the node's, with its subqueries held."""
-    units = ctx.table(node.table).units(ctx.snapshot)
+    with ctx.lock:  # a commit under way would be seen in some of a unit's counters
+        units = ctx.table(node.table).units(ctx.snapshot)
     conditions = e.conjuncts(predicate)
     skip = zone_tests(node, conditions, ctx)
     if skip:

@@ -82,6 +82,11 @@ def _node(plan: Plan) -> Plan:
             raise _refused()
 
 
+def row_by_row(expr: e.Expr) -> e.Expr:
+    """The expression with its correlated subqueries run for each row: it can be evaluated by itself, over any rows."""
+    return e.transform(expr, _run_for_each)
+
+
 def _run_for_each(x: e.Expr) -> e.Expr:
     if isinstance(x, e.ScalarSubquery | e.InSubquery | e.Exists) and _is_correlated(x.plan):
         return applied(x)

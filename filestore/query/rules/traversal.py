@@ -109,6 +109,7 @@ def map_exprs(plan: Plan, rewrite: Rewrite) -> Plan:
                 assignments=tuple((i, rewrite(x)) for i, x in plan.assignments),
                 checks=tuple((c, rewrite(x)) for c, x in plan.checks),
                 returning=returning,
+                values=each(plan.values),
             )
         case p.Delete():
             returning = None if plan.returning is None else each(plan.returning)
