@@ -10,8 +10,9 @@ The engine stops for the copies of step 3 only. Uncommitted index entries are ta
 long as its pages are copied. What the image leaves out is still in memory and, once committed, in the log
 behind the image's redo LSN.
 
-Failures: a full disk leaves the old checkpoint in force, to be tried again when more log has come; anything
-else ends the store.
+Failures: a full disk or a damaged table leaves the old checkpoint in force, to be tried again when more log has
+come; anything else ends the store, in the log's words too. From step 3 on it has to: the image's pages are no longer
+dirty, so a later checkpoint would leave them out.
 """
 
 from __future__ import annotations
@@ -121,6 +122,10 @@ class Checkpointer:
             except errors.DataCorrupted as error:
                 LOG.error("checkpoint failed: %s", error.message)
                 self._wanted_from *= 2
+            except BaseException as error:  # noqa: BLE001 - told to everybody
+                # A bug: without this thread the log would grow for ever, and nobody would be told.
+                self._end_store(error)
+                return
 
     def run(self) -> None:
         """One checkpoint, durable on return. Any thread, engine lock not held. Raises DiskFull,
@@ -134,9 +139,21 @@ class Checkpointer:
             with self.engine.lock:
                 for sealing in chosen:
                     install(self.engine, sealing)
-                image = take_image(self.engine)
-            self.engine.store.checkpoint(image)
+                try:
+                    image = take_image(self.engine)
+                except BaseException as error:
+                    raise self._end_store(error) from error
+            try:
+                self.engine.store.checkpoint(image)
+            except (errors.DiskFull, errors.StorageFailed):
+                raise
+            except BaseException as error:
+                raise self._end_store(error) from error
             self.taken += 1
+
+    def _end_store(self, error: BaseException) -> errors.StorageFailed:
+        LOG.error("a checkpoint met a bug, the store accepts no more writes", exc_info=error)
+        return self.engine.log.fail(errors.StorageFailed(f"a checkpoint failed: {error!r}"))
 
 
 # --- sealing
