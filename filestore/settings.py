@@ -414,17 +414,18 @@ def _check_datestyle(name: str, value: str, present: str) -> Value:
 
 
 def parse_zone(value: str) -> TimeZone | None:
-    """The zone that SET TIME ZONE names: a name, hours east, or an interval's text such as '-08:00'; None for none."""
-    trimmed = value.strip()
-    try:
-        return timezones.fixed(round(float(trimmed) * 3600)) if abs(float(trimmed)) <= 15 else None
-    except ValueError:
-        pass  # not a number: a name
-    found = re.fullmatch(r"([+-])(\d{1,2}):(\d{2})(?::(\d{2}))?", trimmed)
-    if found is None:
-        return timezones.named(trimmed)
-    seconds = int(found[2]) * 3600 + int(found[3]) * 60 + int(found[4] or 0)
-    return timezones.fixed(-seconds if found[1] == "-" else seconds)
+    """The zone that SET TIME ZONE names: a number of hours east, or a name (POSIX ones count west); None for none.
+
+    Errors with 0A000 as `timezones.named`.
+    """
+    number = _HOURS.match(value)
+    if number is None:
+        return timezones.named(value)
+    hours = float(number[1])
+    return timezones.fixed(int(hours * 3600)) if abs(hours) < 168 else None
+
+
+_HOURS = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\Z")
 
 
 def _check_zone(name: str, value: str) -> Value:

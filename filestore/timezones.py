@@ -5,6 +5,9 @@ zoneinfo and kept for the life of the process. The Gregorian calendar repeats ev
 instants after the table's end are moved back by whole 400-year cycles; instants before its start have the zone's first
 (local mean) offset. Offsets are seconds east of Greenwich, instants microseconds since 1970 UTC.
 
+A POSIX zone counts west of Greenwich as positive, as in PostgreSQL: `+03:30` as a name is three and a half hours west,
+while the number 3.5 is as much east.
+
 A local time that a transition skipped or repeated is read in standard time, as PostgreSQL does: with the offset before
 the gap, after the overlap.
 """
@@ -22,6 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from filestore import errors
+
 Array = NDArray[Any]
 
 DAY_SECONDS = 86_400
@@ -36,12 +41,21 @@ _NEVER_S = -(1 << 60)
 class TimeZone:
     """A zone: `name` as SHOW TimeZone prints it. Immutable; used from any thread."""
 
-    __slots__ = ("_first_cycle_s", "_instants", "_offsets", "abbreviation", "instants", "name", "offsets")
+    __slots__ = ("_abbreviation", "_first_cycle_s", "_instants", "_offsets", "_source", "instants", "name", "offsets")
 
-    def __init__(self, name: str, instants: list[int], offsets: list[int], abbreviation: str = "") -> None:
-        """instants[k] is the second at which offsets[k] begins to hold; instants[0] is before everything."""
+    def __init__(
+        self,
+        name: str,
+        instants: list[int],
+        offsets: list[int],
+        abbreviation: str = "",
+        source: zoneinfo.ZoneInfo | None = None,
+    ) -> None:
+        """instants[k] is the second at which offsets[k] begins to hold; instants[0] is before everything. `source`, an
+        IANA zone, knows the abbreviations."""
         self.name = name
-        self.abbreviation = abbreviation
+        self._abbreviation = abbreviation
+        self._source = source
         self._instants = instants
         self._offsets = offsets
         self.instants: Array = np.array(instants, np.int64)
@@ -50,6 +64,14 @@ class TimeZone:
 
     def __repr__(self) -> str:
         return f"TimeZone({self.name!r})"
+
+    def abbreviation_at(self, utc_us: int) -> str:
+        """What the zone calls itself at an instant, as to_char's TZ shows it: `CEST`, `+03`; empty without a name."""
+        if self._source is None:
+            return self._abbreviation
+        second = self._folded(utc_us // SECOND_US)
+        moment = _EPOCH + dt.timedelta(seconds=max(second, _year_start_s(FIRST_YEAR)))
+        return moment.astimezone(self._source).tzname() or ""
 
     @property
     def fixed_offset(self) -> int | None:
@@ -123,9 +145,12 @@ def _year_start_s(year: int) -> int:
 
 
 @lru_cache(maxsize=256)
-def fixed(offset: int, name: str = "") -> TimeZone:
+def fixed(offset: int, name: str = "", abbreviation: str | None = None) -> TimeZone:
     """The zone that is `offset` seconds east for ever; without a name it gets PostgreSQL's `<+03>-03`."""
-    return TimeZone(name or _posix_name(offset), [_NEVER_S], [offset])
+    name = name or _posix_name(offset)
+    if abbreviation is None:
+        abbreviation = name.partition(">")[0].removeprefix("<")
+    return TimeZone(name, [_NEVER_S], [offset], abbreviation)
 
 
 UTC = fixed(0, "UTC")
@@ -143,28 +168,41 @@ def _names() -> dict[str, str]:
 
 
 def named(name: str) -> TimeZone | None:
-    """The IANA zone of a name in any case, or a POSIX one without daylight saving (`UTC-3`); None when unknown."""
+    """The IANA zone of a name in any case, or a POSIX one (`UTC-3`, `<+03>-3`, `-3`); None when unknown.
+
+    Errors with 0A000 for a POSIX zone with daylight saving time.
+    """
     lowered = name.lower()
     if lowered in ("utc", "gmt", "z", "zulu"):
-        return fixed(0, name.upper() if lowered in ("utc", "gmt") else name)
+        return fixed(0, name.upper() if lowered in ("utc", "gmt") else name, "GMT" if lowered == "gmt" else "UTC")
     proper = _names().get(lowered)
     if proper is not None and not lowered.startswith(("posix/", "right/")):
         return _load(proper)
     return _posix(name)
 
 
-_POSIX = re.compile(r"(?:([A-Za-z]{3,})|<([A-Za-z0-9+-]{3,})>)([+-]?)(\d{1,2})(?::(\d{2}))?(?::(\d{2}))?\Z")
+_POSIX = re.compile(r"(<[^>]*>|[^\d,+-]*)([+-]?)(\d{1,3})(?::(\d{1,2}))?(?::(\d{1,2}))?(.*)\Z", re.DOTALL)
+_POSIX_LIMIT_S = 168 * 3600  # a week, as PostgreSQL's getoffset
 
 
 def _posix(name: str) -> TimeZone | None:
-    """A POSIX zone without daylight saving: the sign is west-positive."""
+    """A POSIX zone: the sign is west-positive, also where there is no name before it (`+3` is west of Greenwich)."""
     found = _POSIX.match(name)
     if found is None:
         return None
-    seconds = int(found[4]) * 3600 + int(found[5] or 0) * 60 + int(found[6] or 0)
-    if seconds > 167 * 3600:
+    minutes, rest = int(found[4] or 0), int(found[5] or 0)
+    seconds = int(found[3]) * 3600 + minutes * 60 + rest
+    if int(found[3]) * 3600 >= _POSIX_LIMIT_S or minutes > 59 or rest > 60:
         return None
-    return fixed(seconds if found[3] == "-" else -seconds, name)
+    if found[6]:
+        if re.match(r"<[^>]+>|[A-Za-z]{3}", found[6]) is None:
+            return None
+        raise errors.FeatureNotSupported(
+            f'time zone "{name}" is not supported: POSIX zones with daylight saving time are not built',
+            hint="Use a named zone such as America/New_York, or a fixed one such as EST+5.",
+        )
+    upper = name.upper()
+    return fixed(seconds if found[2] == "-" else -seconds, upper, found[1].upper().strip("<>"))
 
 
 @lru_cache(maxsize=64)
@@ -179,7 +217,7 @@ def _load(name: str) -> TimeZone:
     instants, offsets = [_NEVER_S], [offset_at(_year_start_s(FIRST_YEAR))]
     _probe(offset_at, _year_start_s(FIRST_YEAR), _year_start_s(CYCLE_FROM_YEAR), instants, offsets)
     _probe(offset_at, _year_start_s(CYCLE_FROM_YEAR), _year_start_s(CYCLE_FROM_YEAR + 400), instants, offsets)
-    return TimeZone(name, instants, offsets)
+    return TimeZone(name, instants, offsets, source=zone)
 
 
 def _probe(

@@ -283,13 +283,19 @@ def registered_number(kind: Kind, oid: int) -> str:
 
 
 def numeric(precision: int, scale: int = 0) -> SqlType:
-    """numeric(precision, scale). Errors with 22023 outside PostgreSQL's bounds."""
+    """numeric(precision, scale). Errors with 22023 outside PostgreSQL's bounds, 0A000 where the scale is none of the
+    digits."""
     if not 1 <= precision <= MAX_NUMERIC_PRECISION:
         raise errors.InvalidParameterValue(
             f"NUMERIC precision {precision} must be between 1 and {MAX_NUMERIC_PRECISION}"
         )
+    if not -MAX_NUMERIC_PRECISION <= scale <= MAX_NUMERIC_PRECISION:
+        limit = MAX_NUMERIC_PRECISION
+        raise errors.InvalidParameterValue(f"NUMERIC scale {scale} must be between -{limit} and {limit}")
     if not 0 <= scale <= precision:
-        raise errors.InvalidParameterValue(f"NUMERIC scale {scale} must be between 0 and precision {precision}")
+        raise errors.FeatureNotSupported(
+            f"numeric({precision},{scale}) is not supported", hint="Give a scale between 0 and the precision."
+        )
     return SqlType(Kind.NUMERIC, precision=precision, scale=scale)
 
 
@@ -319,7 +325,7 @@ def from_typmod(oid: int, typmod: int = -1) -> SqlType:
     if typmod < 4:
         return base
     if base.kind is Kind.NUMERIC:
-        return numeric((typmod - 4) >> 16, (typmod - 4) & 0x7FF)
+        return numeric((typmod - 4) >> 16, ((typmod - 4) & 0x7FF ^ 1024) - 1024)
     if base.kind in (Kind.VARCHAR, Kind.BPCHAR):
         return SqlType(base.kind, length=typmod - 4)
     return base

@@ -384,7 +384,8 @@ class SlottedBTree(BTree):
         if len(lengths) and int(lengths.max()) > self.max_key_bytes:
             raise errors.ProgramLimitExceeded(
                 f"index row size {int(lengths.max())} exceeds maximum {self.max_key_bytes}",
-                hint="Values larger than a quarter of an index page cannot be indexed. Index a hash of the value.",
+                hint="Values larger than a quarter of an index page cannot be keys. "
+                "Add a column with a hash of the value, such as md5(value), and make that the key.",
             )
         inserted = np.zeros(len(records), np.bool_)
         pages = self.pages

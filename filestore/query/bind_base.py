@@ -12,6 +12,7 @@ from filestore.query import expr as e
 from filestore.query import functions as f
 from filestore.query.bind_context import Collected, Context, end_of, name_of, offset_of
 from filestore.query.coerce import AMBIGUOUS, number_literal, select_operator
+from filestore.query.names import UNKNOWN_TRUTH
 from filestore.query.plan import Plan
 from filestore.query.scope import Scope
 from filestore.types import BOOL, NAME, UNKNOWN
@@ -28,6 +29,9 @@ _SPELLINGS: Final = {
     "~*": ("~*", "!~*"),
     "~~": ("LIKE", "~~"),
     "~~*": ("ILIKE", "~~*"),
+    "similar": ("SIMILAR", "NOT"),
+    "in": ("IN", "NOT"),
+    "between": ("BETWEEN", "NOT"),
 }
 _REFUSED_NODES: Final[dict[str, str]] = {
     "Window": "window functions", "WithinGroup": "WITHIN GROUP", "JSONExtract": "json operators",
@@ -39,6 +43,11 @@ _REFUSED_NODES: Final[dict[str, str]] = {
     "Operator": "OPERATOR()", "Variadic": "VARIADIC", "Order": "ORDER BY in an aggregate",
     "Distinct": "DISTINCT in this place", "Star": "* in this place", "Slice": "array slices",
     "JSONBContains": "json operators", "AtTimeZone": "AT TIME ZONE",
+}  # fmt: skip
+
+
+_SESSION_NAMES: Final = {
+    "user": "current_user", "current_role": "current_user", "current_catalog": "current_database",
 }  # fmt: skip
 
 
@@ -169,8 +178,8 @@ class BaseBinder:
         name = name_of(node.this)
         table, schema = node.args.get("table"), node.args.get("db")
         if table is None:
-            if name in ("user", "current_catalog") and not node.this.args.get("quoted"):
-                return e.Call(NAME, "current_user" if name == "user" else "current_database", ())
+            if name in _SESSION_NAMES and not node.this.args.get("quoted"):
+                return e.Call(NAME, _SESSION_NAMES[name], ())
             found = self.scope.column(name, position)
         else:
             found = self.scope.qualified(name_of(schema) if schema else None, name_of(table), name, position)
@@ -223,6 +232,9 @@ class BaseBinder:
             word = "TRUE" if right.this else "FALSE"
             inner = self.coercion.boolean(self.bind(node.this), f"IS {word}", self.position(node))
             return e.IsBool(BOOL, inner, bool(right.this), negated)
+        if isinstance(right, exp.Literal) and right.this == UNKNOWN_TRUTH:
+            inner = self.coercion.boolean(self.bind(node.this), "IS UNKNOWN", self.position(node))
+            return e.IsNull(BOOL, inner, negated)
         raise self.refuse("IS with this operand", node)
 
     # -- operators ---------------------------------------------------------------------------------

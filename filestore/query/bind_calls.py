@@ -15,7 +15,7 @@ from filestore.query.bind_context import NO_FUNCTION_HINT, AggregateRef, end_of,
 from filestore.query.bind_predicates import PredicateBinder
 from filestore.query.bind_types import sql_type
 from filestore.query.coerce import AMBIGUOUS, select
-from filestore.query.names import unshielded
+from filestore.query.interval_text import FIELDS, parse_interval
 from filestore.types import (
     BOOL,
     DATE,
@@ -152,19 +152,21 @@ class CallBinder(PredicateBinder):
         return e.Const(REGCLASS, oid)
 
     def interval(self, node: Any) -> e.Expr:
-        value, unit = node.args.get("this"), node.args.get("unit")
-        if not isinstance(value, exp.Literal) or not value.is_string:
-            raise self.refuse("INTERVAL with this operand", node)
-        text = unshielded(str(value.this))
-        if isinstance(unit, exp.IntervalSpan):
-            raise self.refuse("INTERVAL with a range of fields", node)
-        if unit is not None:
-            word = str(unit.this).lower()
-            text = f"{text} {word}" if text.strip().lstrip("+-").replace(".", "", 1).isdigit() else text
-        return self.coercion.to(e.Const(UNKNOWN, text), INTERVAL, "explicit", self.position(node))
+        """INTERVAL '...' with its fields and precision; see parse_tokens. Errors with 22007, 22008, 22015, 42601."""
+        literal, fields, digits = (str(x.this) for x in node.expressions)
+        position = self.position(node.expressions[0])
+        if fields and fields not in FIELDS:
+            word = fields.rsplit(" ", 1)[-1]
+            raise errors.SqlSyntaxError(f'syntax error at or near "{word}"', position=position)
+        try:
+            value = parse_interval(literal, fields or None, int(digits) if digits else None)
+        except errors.Error as error:
+            error.position = position
+            raise
+        return e.Const(INTERVAL, value)
 
     def at_time_zone(self, node: Any) -> e.Expr:
-        zone = self.coercion.to(self.bind(node.args["zone"]), TEXT, position=self.position(node))
+        zone = self.bind(node.args["zone"])
         arg = self.bind(node.this)
         if arg.type.kind is Kind.UNKNOWN:
             arg = self.coercion.to(arg, TIMESTAMPTZ, position=self.position(node.this))
@@ -213,7 +215,9 @@ class CallBinder(PredicateBinder):
             return cast
         if name in f.UNSUPPORTED_FUNCTIONS:
             raise self.refuse(f"function {name}()", node)
-        shown = f"{name}({', '.join(t.without_modifiers().name for t in types)})"
+        # the functions behind SQL's own syntax are pg_catalog's, whatever the search path
+        schema = "" if isinstance(node, exp.Anonymous) else "pg_catalog."
+        shown = f"{schema}{name}({', '.join(t.without_modifiers().name for t in types)})"
         if found == AMBIGUOUS:
             raise errors.AmbiguousFunction(
                 f"function {shown} is not unique",

@@ -13,6 +13,7 @@ from sqlglot import exp
 from filestore.query import expr as e
 from filestore.query.bind_arrays import ArrayBinder
 from filestore.query.bind_calls import CallBinder
+from filestore.query.names import INTERVAL_LITERAL
 
 
 class ExprBinder(ArrayBinder):
@@ -24,6 +25,7 @@ class ExprBinder(ArrayBinder):
         "greatest": lambda self, node: self.extreme(node, "greatest"),
         "least": lambda self, node: self.extreme(node, "least"),
         "row": CallBinder.row,
+        INTERVAL_LITERAL: CallBinder.interval,
     }
     METHODS: ClassVar[dict[type, Callable[[Any, Any], e.Expr]]] = {
         exp.Literal: CallBinder.literal,
@@ -56,7 +58,6 @@ class ExprBinder(ArrayBinder):
         exp.Cast: ArrayBinder.cast,
         exp.Array: ArrayBinder.array,
         exp.Bracket: ArrayBinder.subscript,
-        exp.Interval: CallBinder.interval,
         exp.AtTimeZone: CallBinder.at_time_zone,
         exp.Anonymous: CallBinder.call,
         exp.Dot: CallBinder.qualified_call,

@@ -8,6 +8,7 @@ from sqlglot import exp
 
 from filestore.query.bind_context import name_of
 from filestore.query.bind_types import sql_type
+from filestore.query.names import INTERVAL_LITERAL
 from filestore.types import Kind
 
 UNNAMED: Final = "?column?"
@@ -28,7 +29,7 @@ _FIXED: Final[dict[type, str]] = {
     exp.Localtimestamp: "localtimestamp", exp.Localtime: "localtime", exp.CurrentUser: "current_user",
     exp.SessionUser: "session_user", exp.CurrentSchema: "current_schema",
     exp.CurrentCatalog: "current_catalog", exp.CurrentRole: "current_role", exp.Exists: "exists",
-    exp.Array: "array", exp.Overlay: "overlay", exp.AtTimeZone: "timezone", exp.Interval: "interval",
+    exp.Array: "array", exp.Overlay: "overlay", exp.AtTimeZone: "timezone",
 }  # fmt: skip
 
 
@@ -48,7 +49,8 @@ def _figure(node: Any) -> tuple[str | None, int]:
             name_of(node.expression) if isinstance(node.expression, exp.Identifier) else _figure(node.expression)[0]
         ), 2
     if isinstance(node, exp.Anonymous):
-        return name_of(node.this), 2
+        called = name_of(node.this)
+        return ("interval", 1) if called == INTERVAL_LITERAL else (called, 2)
     if isinstance(node, exp.Filter | exp.Collate | exp.Bracket):
         return _figure(node.this)
     if isinstance(node, exp.Window | exp.WithinGroup):

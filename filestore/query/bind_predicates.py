@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, Final
 
 from sqlglot import exp
 
 from filestore import errors
 from filestore.query import expr as e
 from filestore.query import functions as f
-from filestore.query.bind_base import BINARY, BaseBinder
+from filestore.query.bind_base import BINARY, COMPARED, BaseBinder
 from filestore.query.bind_context import array_texts, cast_columns, like_pattern, name_of, row_items
 from filestore.query.bind_types import sql_type
 from filestore.query.coerce import number_literal
@@ -23,6 +25,7 @@ class PredicateBinder(BaseBinder):
         chain: list[tuple[Any, str]] = []
         while True:  # left-deep chains are walked, not recursed into
             chain.append((node, symbol))
+            self._check_prefix(node, symbol)
             left = node.this
             next_symbol = BINARY.get(type(left))
             if next_symbol is None:
@@ -36,6 +39,26 @@ class PredicateBinder(BaseBinder):
             result = self.operate(operator, args, current)
         return result
 
+    def _check_prefix(self, node: Any, symbol: str) -> None:
+        """Refuses what sqlglot groups otherwise than PostgreSQL, where `~`, `^@` and `||` bind equally, weaker than
+        arithmetic."""
+        if symbol in ("~", "~*", "^@") and BINARY.get(type(node.expression)) in _SAME_LEVEL:
+            raise self.refuse(f"{symbol} before another operator", node, "Put its right side into parentheses.")
+        if symbol in _ARITHMETIC and _ends_in_prefix(node.this):
+            raise self.refuse(f"~ before {symbol}", node, "Put the operand of ~ into parentheses.")
+
+    def _check_chain(self, node: Any, symbol: str, left: Any, right: Any, chained: Callable[[Any], bool]) -> None:
+        """42601 for `a < b < c`, `a LIKE b LIKE c`: these operators do not associate."""
+        if chained(left):
+            position = self.operator_position(node, symbol)
+        elif chained(right):
+            position = self.operator_position(right, COMPARED.get(type(right), symbol))
+        else:
+            return
+        text = self.context.source.text[position - 1 :] if position is not None else symbol
+        found = re.match(r"\w+|[<>=!~*]+", text)
+        raise errors.SqlSyntaxError(f'syntax error at or near "{found[0] if found else symbol}"', position=position)
+
     def _concatenated(self, args: list[e.Expr]) -> list[e.Expr]:
         """text || any: the other side becomes text (PostgreSQL's anynonarray overloads)."""
         strings = [a.type.info.category in ("S", "X") for a in args]
@@ -47,6 +70,7 @@ class PredicateBinder(BaseBinder):
 
     def comparison(self, node: Any, symbol: str) -> e.Expr:
         left, right = node.this, node.expression
+        self._check_chain(node, symbol, left, right, lambda side: type(side) in COMPARED)
         if isinstance(right, exp.Any):
             return self.quantified(node, symbol, right.this, any_of=True)
         if isinstance(right, exp.All):
@@ -141,6 +165,7 @@ class PredicateBinder(BaseBinder):
     # -- ranges and lists --------------------------------------------------------------------------
 
     def between(self, node: Any) -> e.Expr:
+        self._check_chain(node, "between", node.this, None, _is_range)
         arg = self.bind(node.this)
         low, high = self.bind(node.args["low"]), self.bind(node.args["high"])
         one = self._range(node, arg, low, high)
@@ -153,6 +178,7 @@ class PredicateBinder(BaseBinder):
 
     def membership(self, node: Any) -> e.Expr:
         query = node.args.get("query")
+        self._check_chain(node, "in", node.this, None, _is_range)
         left = row_items(node.this)
         if query is not None:
             return self.in_subquery(node, left or [node.this], query, negated=False)
@@ -203,6 +229,7 @@ class PredicateBinder(BaseBinder):
     def like(self, node: Any, escape: e.Expr | None = None) -> e.Expr:
         symbol = "~~*" if isinstance(node, exp.ILike) else "~~"
         right = node.expression
+        self._check_chain(node, symbol, node.this, None, _is_range)
         if isinstance(right, exp.Any | exp.All):
             items = self.array_items(right.this)
             if items is None:
@@ -228,6 +255,7 @@ class PredicateBinder(BaseBinder):
         raise self.refuse("ESCAPE", node)
 
     def similar(self, node: Any, escape: e.Expr | None = None) -> e.Expr:
+        self._check_chain(node, "similar", node.this, None, _is_range)
         args = [self.coercion.to(self.bind(x), TEXT, position=self.position(x)) for x in (node.this, node.expression)]
         found = e.Call(BOOL, "similar_to", (*args, escape) if escape is not None else tuple(args))
         return e.Not(BOOL, found) if node.args.get("negate") else found
@@ -264,6 +292,28 @@ class PredicateBinder(BaseBinder):
                 "subquery must return only one column", position=self.position_before(node, "(")
             )
         return e.ScalarSubquery(plan.columns[0].type, plan)
+
+
+_SAME_LEVEL: Final = frozenset({"||", "&", "|", "#", "<<", ">>", "~", "~*", "^@"})
+_ARITHMETIC: Final = frozenset({"+", "-", "*", "/", "%", "^"})
+_RANGES: Final = (exp.Between, exp.Like, exp.ILike, exp.SimilarTo, exp.Escape)
+
+
+def _is_range(node: Any) -> bool:
+    """Whether it ends in the right side of BETWEEN, LIKE or SIMILAR TO."""
+    return isinstance(node.this if isinstance(node, exp.Not) else node, _RANGES)
+
+
+def _ends_in_prefix(node: Any) -> bool:
+    """Whether the last operand of an expression has an unparenthesised ~ before it."""
+    while not isinstance(node, exp.BitwiseNot):
+        if type(node) in BINARY:
+            node = node.expression
+        elif isinstance(node, exp.Neg):
+            node = node.this
+        else:
+            return False
+    return True
 
 
 def _signed_number(node: Any) -> str | None:

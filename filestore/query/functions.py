@@ -263,6 +263,7 @@ def _times_and_dates(add: Callable[..., None]) -> None:
     add("date_part", FLOAT8, *fields)
     for t in (TIMESTAMP, TIMESTAMPTZ, INTERVAL):
         add("date_trunc", t, (TEXT, t))
+    add("date_trunc", TIMESTAMPTZ, (TEXT, TIMESTAMPTZ, TEXT))
     add("now transaction_timestamp", TIMESTAMPTZ, ())
     add("statement_timestamp", TIMESTAMPTZ, ())
     add("clock_timestamp", TIMESTAMPTZ, ())
@@ -277,8 +278,8 @@ def _times_and_dates(add: Callable[..., None]) -> None:
     add("justify_days", INTERVAL, (INTERVAL,))
     add("justify_hours", INTERVAL, (INTERVAL,))
     add("gen_random_uuid", UUID, ())
-    add("timezone", TIMESTAMPTZ, (TEXT, TIMESTAMP))
-    add("timezone", TIMESTAMP, (TEXT, TIMESTAMPTZ))
+    add("timezone", TIMESTAMPTZ, (TEXT, TIMESTAMP), (INTERVAL, TIMESTAMP))
+    add("timezone", TIMESTAMP, (TEXT, TIMESTAMPTZ), (INTERVAL, TIMESTAMPTZ))
 
 
 def _session(add: Callable[..., None]) -> None:

@@ -82,10 +82,24 @@ def tokens(text: str, start: int = 0) -> list[Token]:
             found.append(Token(kind, text[at:end], at, end))
         elif kind == "bad":
             raise _bad_character(text, at)
+        elif kind == "op":
+            end = at + len(_operator(m.group()))
+            found.append(Token(kind, text[at:end], at, end))
         elif kind != "skip":
             found.append(Token(kind, m.group(), at, end))
         at = end
     return found
+
+
+def _operator(signs: str) -> str:
+    """The first operator of a run of signs: one of several signs ends in + or - only if it has one that SQL's own
+    operators have not, so that `=-1` is two."""
+    if len(signs) > 1 and not _UNUSUAL.search(signs):
+        return signs.rstrip("+-") or signs[0]
+    return signs
+
+
+_UNUSUAL: Final = re.compile(r"[~!@#%^&|`?]")
 
 
 def _end_of_comment(text: str, at: int) -> int:

@@ -39,28 +39,11 @@ _RESERVED: Final = """
 """
 RESERVED: Final = frozenset(_RESERVED.split())
 
-_INTERVAL_PART: Final = re.compile(r"\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]+)\s*")
-_SHIELD: Final = 0xE000  # the start of Unicode's private use area
+INTERVAL_LITERAL: Final = "interval literal"
+"""The function that an INTERVAL literal is parsed as: its text, its fields, its precision."""
 
-
-def shielded(text: str) -> str:
-    """An INTERVAL's text, in characters that sqlglot leaves alone when it would keep one part of several.
-
-    >>> shielded("1 day")
-    '1 day'
-    """
-    parts = _INTERVAL_PART.findall(text)
-    if len(parts) != 1 or _INTERVAL_PART.fullmatch(text):
-        return text
-    return MARK + "".join(chr(_SHIELD + ord(c)) if ord(c) < 128 else c for c in text)
-
-
-def unshielded(text: str) -> str:
-    """The text that `shielded` was given."""
-    if not text.startswith(MARK):
-        return text
-    return "".join(chr(ord(c) - _SHIELD) if _SHIELD <= ord(c) < _SHIELD + 128 else c for c in text[1:])
-
+UNKNOWN_TRUTH: Final = MARK + "unknown"
+"""What UNKNOWN in `IS UNKNOWN` is parsed as."""
 
 _ASCII_FOLD: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _PLAIN_NAME: Final = re.compile(r"[a-z_][a-z0-9_$]*\Z")
@@ -134,7 +117,11 @@ def resolve_type(words: str, modifiers: tuple[int, ...], position: int | None, a
             raise errors.InvalidParameterValue(
                 f"NUMERIC precision {modifiers[0]} must be between 1 and {MAX_NUMERIC_PRECISION}", position=position
             )
-        return numeric(*modifiers)
+        try:
+            return numeric(*modifiers)
+        except errors.Error as error:
+            error.position = position
+            raise
     if kind is Kind.VARCHAR and modifiers:
         return varchar(modifiers[0])
     if kind is Kind.BPCHAR and name != "bpchar":

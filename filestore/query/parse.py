@@ -1,14 +1,14 @@
 """SQL text to statements: sqlglot for queries and INSERT, UPDATE, DELETE; a grammar of our own for everything
 else.
 
-sqlglot's tree is only a carrier: `bind*.py` refuse every node they do not know. Before parsing, two things
-are done to its tokens: strings it reads differently from PostgreSQL are rewritten as plain ones (offsets are
-mapped back by `Source`), and the names of called functions are marked, so that it builds a plain call and
-keeps its hands off name and arguments.
+sqlglot's tree is only a carrier: `bind*.py` refuse every node they do not know. Before it parses, what it reads
+differently from PostgreSQL is rewritten in the text (offsets are mapped back by `Source`) or in its tokens
+(`parse_tokens.py`), and what it would take that PostgreSQL does not is refused here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -20,33 +20,9 @@ from sqlglot.tokenizer_core import TokenType
 from filestore import errors
 from filestore.query import lexer
 from filestore.query.lexer import Piece, Token
-from filestore.query.names import MARK, shielded
+from filestore.query.names import RESERVED, resolve_type
+from filestore.query.parse_tokens import prepared
 from filestore.query.statements import Source, Statement
-
-# Calls whose arguments have a syntax of their own, and words before a parenthesis that are no calls.
-_OWN_SYNTAX: Final = frozenset(
-    {
-        "cast", "extract", "substring", "trim", "position", "overlay", "over", "conflict", "filter",
-        "within", "group", "rollup", "cube", "grouping", "sets", "materialized", "zone", "symmetric",
-        "asymmetric", "to", "collate", "by", "row", "key", "recursive", "only", "lateral", "bernoulli",
-        "system", "returning", "array", "exists", "any", "some", "all", "using", "in", "as", "and", "or",
-        "not", "on", "values", "select", "from", "where", "having", "limit", "offset", "union", "intersect",
-        "except", "when", "then", "else", "case", "between", "like", "ilike", "is", "distinct", "interval",
-        "date", "time", "timestamp", "operator", "into", "set", "default", "escape", "similar", "with",
-        "join", "table", "fetch", "first", "next", "for", "of", "treat", "normalize",
-    }
-)  # fmt: skip
-_CALLABLE_KEYWORDS: Final = frozenset(
-    {
-        "left", "right", "replace", "format", "current_schema", "current_catalog", "char", "chr", "mod",
-        "div", "length", "row_number", "first_value", "last_value", "truncate", "xmlelement", "uuid",
-        "unnest", "map", "list", "range", "struct", "merge", "glob",
-    }
-)  # fmt: skip
-_TYPE_WORDS: Final = frozenset(
-    {"numeric", "decimal", "dec", "varchar", "character", "char", "float", "bit", "varying", "bpchar", "nchar"}
-)
-
 
 _AFTER_LIST: Final = frozenset(
     {"FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "UNION", "RETURNING", "SET"}
@@ -115,35 +91,126 @@ def expression(text: str) -> tuple[Any, Source]:
 
 
 def _source(text: str, piece: Piece) -> Source:
-    """The text for sqlglot: strings that are not plain become plain, everything else stays where it is."""
+    """The text for sqlglot: what it would not read as PostgreSQL does is replaced, the rest stays where it is."""
     parts: list[str] = []
     shifts: list[tuple[int, int]] = []
     at, length = piece.start, 0
-    previous = ""
     _check_start(text, piece)
+    _check_tokens(text, piece)
+    for low, high, value in _replacements(piece.tokens):
+        gap = text[at:low]
+        parts += [gap, value]
+        length += len(gap)
+        shifts.append((length, low))
+        length += len(value)
+        shifts.append((length, high))
+        at = high
+    parts.append(text[at : piece.end])
+    return Source(text, piece.start, tuple(shifts), "".join(parts))
+
+
+def _check_tokens(text: str, piece: Piece) -> None:
+    """42601 for what sqlglot takes and PostgreSQL does not, 0A000 for what is refused by name."""
+    previous = ""
     for before, token in pairwise(piece.tokens):
         if before.kind == token.kind == "string" and "\n" not in text[before.end : token.start]:
             raise lexer.syntax_error(text, token)  # only a newline joins two strings
+        if before.kind == "number" and token.kind in ("word", "number") and before.end == token.start:
+            junk = text[before.start : token.end]
+            raise errors.SqlSyntaxError(
+                f'trailing junk after numeric literal at or near "{junk}"', position=before.start + 1
+            )
+        if before.upper == "CURRENT" and token.upper == "OF":
+            raise errors.FeatureNotSupported(
+                "WHERE CURRENT OF is not supported", hint="Name the row by its key.", position=before.start + 1
+            )
     for token in piece.tokens:
         if previous == "," and (token.text in (",", ")") or token.upper in _AFTER_LIST):
             raise lexer.syntax_error(text, token)  # sqlglot takes a comma too many
         previous = token.text
-        if token.kind in ("estring", "dollar") or (token.kind == "string" and token.text[0] != "'"):
-            value = "'" + lexer.string_value(token.text, token.start + 1).replace("'", "''") + "'"
-            gap = text[at : token.start]
-            parts += [gap, value]
-            length += len(gap)
-            shifts.append((length, token.start))
-            length += len(value)
-            shifts.append((length, token.end))
-            at = token.end
-        elif token.kind in ("bits", "unicode"):
+        if token.kind in ("bits", "unicode"):
             what = "bit strings" if token.kind == "bits" else "U& strings"
             raise errors.FeatureNotSupported(f"{what} are not supported", position=token.start + 1)
+        if token.kind == "op" and token.text not in _BUILT_OPERATORS:
+            raise _unknown_operator(token)
+        if token.upper == "LIMIT":
+            _check_limit(piece.tokens, token)
+        elif token.upper in ("NUMERIC", "DECIMAL", "DEC"):
+            _check_scale(piece.tokens, token)
     if previous == ",":
         raise lexer.syntax_error(text[: piece.end], None)
-    parts.append(text[at : piece.end])
-    return Source(text, piece.start, tuple(shifts), "".join(parts))
+
+
+def _unknown_operator(token: Token) -> errors.Error:
+    """0A000 for an operator of PostgreSQL 15 that is not built, 42883 for any other."""
+    if token.text in _UNBUILT_OPERATORS:
+        return errors.FeatureNotSupported(f"operator {token.text} is not supported", position=token.start + 1)
+    return errors.UndefinedFunction(f"operator does not exist: {token.text}", position=token.start + 1)
+
+
+def _check_limit(tokens: Sequence[Token], limit: Token) -> None:
+    """42601 for MySQL's `LIMIT 1, 2`."""
+    depth = 0
+    for token in tokens[tokens.index(limit) + 1 :]:
+        depth += {"(": 1, ")": -1}.get(token.text, 0) if token.kind == "punct" else 0
+        if depth < 0 or (depth == 0 and token.upper in _AFTER_LIMIT):
+            return
+        if depth == 0 and token.text == ",":
+            raise errors.SqlSyntaxError(
+                "LIMIT #,# syntax is not supported",
+                hint="Use separate LIMIT and OFFSET clauses.",
+                position=limit.start + 1,
+            )
+
+
+def _check_scale(tokens: Sequence[Token], word: Token) -> None:
+    """0A000 for numeric(10,-2), which sqlglot cannot read."""
+    at = tokens.index(word)
+    texts = [t.text for t in tokens[at + 1 : at + 7]]
+    if len(texts) == 6 and (texts[0], texts[2], texts[3], texts[5]) == ("(", ",", "-", ")"):
+        resolve_type("numeric", (int(texts[1]), -int(texts[4])), word.start + 1)
+
+
+_AFTER_LIMIT: Final = frozenset({"OFFSET", "FOR", "UNION", "INTERSECT", "EXCEPT", "FETCH"})
+_UNBUILT: Final = """
+    @ |/ ||/ !! @> <@ && <-> -> ->> #> #>> #- @@ @@@ ? ?| ?& @? <<| |>> &< &> &<| |&> -|- ## ?- ?# ?-| ?|| ~= <^ >^
+    <<= >>= ~<~ ~<=~ ~>~ ~>=~ *= *<> *< *> *<= *>= =>
+"""
+_UNBUILT_OPERATORS: Final = frozenset(_UNBUILT.split())
+_BUILT: Final = "+ - * / % ^ || & | # << >> = <> != < <= > >= ~ ~* !~ !~* ~~ ~~* !~~ !~~* ^@"
+_BUILT_OPERATORS: Final = frozenset(_BUILT.split())
+
+
+def _replacements(tokens: Sequence[Token]) -> Iterator[tuple[int, int, str]]:
+    """(start, end, new text) in order: strings that are not plain, OVERRIDING, ORDER BY ... USING."""
+    for i, token in enumerate(tokens):
+        if token.kind in ("estring", "dollar") or (token.kind == "string" and token.text[0] != "'"):
+            value = lexer.string_value(token.text, token.start + 1).replace("'", "''")
+            yield token.start, token.end, f"'{value}'"
+        elif token.upper == "OVERRIDING" and [t.upper for t in tokens[i + 1 : i + 3]] in _OVERRIDING:
+            yield token.start, tokens[i + 2].end, ""  # without identity columns there is nothing to override
+        elif token.upper in RESERVED and token.upper != "NOT" and i and tokens[i - 1].upper == "AS":
+            yield token.start, token.end, f'"{token.text.lower()}"'  # a label may be any word
+        elif token.upper == "USING" and i + 1 < len(tokens) and tokens[i + 1].kind == "op":
+            yield token.start, tokens[i + 1].end, _ordering(tokens[i + 1])
+        elif token.upper == "USING" and i + 1 < len(tokens) and tokens[i + 1].upper == "OPERATOR":
+            raise errors.FeatureNotSupported(
+                "ORDER BY ... USING OPERATOR() is not supported", hint="Use ASC or DESC.", position=token.start + 1
+            )
+
+
+_OVERRIDING: Final = (["SYSTEM", "VALUE"], ["USER", "VALUE"])
+
+
+def _ordering(operator: Token) -> str:
+    """ASC or DESC for the operator of ORDER BY ... USING. Errors with 42809 for one that does not order."""
+    if operator.text not in ("<", ">"):
+        raise errors.WrongObjectType(
+            f"operator {operator.text} is not a valid ordering operator",
+            hint='Ordering operators must be "<" or ">" members of btree operator families.',
+            position=operator.start + 1,
+        )
+    return "ASC" if operator.text == "<" else "DESC"
 
 
 def _check_start(text: str, piece: Piece) -> None:
@@ -169,9 +236,7 @@ def _check_tree(tree: Any, text: str, piece: Piece) -> None:
 def _parse_tree(source: Source, piece: Piece, text: str) -> Any:
     sql = source.rewritten
     try:
-        tokens = _DIALECT.tokenize(sql)
-        _mark_calls(tokens)
-        tokens = _typed_literals_first(tokens)
+        tokens = prepared(_DIALECT.tokenize(sql))
         trees = _DIALECT.parser().parse(tokens, sql)
     except ParseError as error:
         raise _translated(error, source, piece, text) from None
@@ -182,63 +247,6 @@ def _parse_tree(source: Source, piece: Piece, text: str) -> Any:
         raise lexer.syntax_error(text, piece.tokens[0])
     _check_tree(tree, text, piece)
     return tree
-
-
-def _mark_calls(tokens: list[Any]) -> None:
-    """Marks the names of called functions; a name before a column list is marked as well, and `names` takes
-    the mark off."""
-    previous: Any = None
-    for token in tokens:
-        if token.token_type is TokenType.L_PAREN and previous is not None:
-            lower = previous.text.lower()
-            if previous.token_type is TokenType.VAR:
-                if lower not in _OWN_SYNTAX and lower not in _TYPE_WORDS:
-                    previous.text += MARK
-            elif (
-                lower in _CALLABLE_KEYWORDS and previous.token_type is not TokenType.STRING and lower not in _TYPE_WORDS
-            ):
-                previous.token_type = TokenType.VAR
-                previous.text += MARK
-        elif token.token_type is TokenType.STRING and getattr(previous, "token_type", None) is TokenType.INTERVAL:
-            token.text = shielded(token.text)
-        previous = token
-
-
-_LITERAL_TYPES: Final = frozenset(
-    {
-        "date", "time", "timestamp", "timestamptz", "interval", "int", "int2", "int4", "int8", "integer", "smallint",
-        "bigint", "real", "float", "float4", "float8", "numeric", "decimal", "dec", "bool", "boolean", "text",
-        "varchar", "uuid", "bytea",
-    }
-)  # fmt: skip
-
-
-def _typed_literals_first(tokens: list[Any]) -> list[Any]:
-    """Parentheses around `date '2020-01-01'` where `::` follows: sqlglot reads it as date ('2020-01-01'::...)."""
-    wrapped: dict[int, int] = {}
-    for i in range(1, len(tokens) - 1):
-        if tokens[i].token_type is TokenType.STRING and tokens[i + 1].token_type is TokenType.DCOLON:
-            start = i - 1
-            if tokens[start].text.lower() == "zone" and start >= 3:
-                start -= 3  # timestamp with time zone
-            if tokens[start].text.lower() in _LITERAL_TYPES and tokens[start].token_type is not TokenType.STRING:
-                wrapped[start] = i
-    if not wrapped:
-        return tokens
-    ends = set(wrapped.values())
-    out: list[Any] = []
-    for i, token in enumerate(tokens):
-        if i in wrapped:
-            out.append(_punctuation(TokenType.L_PAREN, "(", token))
-        out.append(token)
-        if i in ends:
-            out.append(_punctuation(TokenType.R_PAREN, ")", token))
-    return out
-
-
-def _punctuation(kind: Any, text: str, beside: Any) -> Any:
-    """A token that stands where another does."""
-    return type(beside)(kind, text, beside.line, beside.col, beside.start, beside.end)
 
 
 def _translated(error: ParseError, source: Source, piece: Piece, text: str) -> errors.Error:

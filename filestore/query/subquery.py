@@ -47,7 +47,7 @@ def hold(expr: e.Expr, ctx: ExecutionContext, run: Run) -> e.Expr:
     return e.transform(expr, rewrite)
 
 
-_CHANGING = frozenset({"random", "clock_timestamp", "gen_random_uuid", "set_config", "pg_notify"})
+_CHANGING = frozenset({"random", "clock_timestamp", "gen_random_uuid", "set_config", "current_setting", "pg_notify"})
 
 
 def _folded(node: e.Call | e.Cast, ctx: ExecutionContext) -> e.Expr:

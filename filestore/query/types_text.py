@@ -53,7 +53,9 @@ def _modifiers(tokens: list[lexer.Token], at: int, into: list[int], position: in
     while at < len(tokens) and tokens[at].text != ")":
         token = tokens[at]
         if token.kind == "number" and token.text.isdecimal():
-            into.append(int(token.text))
+            into.append(-int(token.text) if tokens[at - 1].text == "-" else int(token.text))
+        elif token.text == "-" and tokens[0].upper in ("NUMERIC", "DECIMAL", "DEC") and tokens[at - 1].text == ",":
+            pass  # the sign of a scale
         elif token.text != ",":
             raise errors.SqlSyntaxError(f'syntax error at or near "{token.text}"', position=_at(position, token.start))
         at += 1

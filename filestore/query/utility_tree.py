@@ -10,6 +10,7 @@ from lark import Tree
 
 from filestore import errors
 from filestore.query import statements as st
+from filestore.query.interval_text import format_interval, parse_interval
 from filestore.query.names import unquote
 from filestore.query.utility_copy import copy_statement
 from filestore.query.utility_nodes import (
@@ -28,6 +29,7 @@ from filestore.query.utility_nodes import (
     truth,
     words_of,
 )
+from filestore.timezones import fixed
 
 # --- transactions ---------------------------------------------------------------------------------
 
@@ -89,14 +91,32 @@ def _setting(tree: Any) -> str:
 
 def _value(tree: Any) -> str | None:
     match str(tree.data):
-        case "text" | "zone_interval":
+        case "text":
             return string_of(tokens_of(tree, "STRING")[0])
+        case "zone_interval":
+            return _zone_interval(tree)
         case "number":
             return "".join(str(t) for t in tokens_of(tree))
         case "word":
             return unquote(str(tree.children[0]))
         case _:
             return None
+
+
+def _zone_interval(tree: Any) -> str:
+    """The zone that is an interval's time east of Greenwich. Errors with 22007, and 22023 for months and days."""
+    text = string_of(tokens_of(tree, "STRING")[0])
+    fields = None
+    if child(tree, "zone_hour", "zone_minute") is not None:
+        fields = "hour" if child(tree, "zone_hour") is not None else "hour to minute"
+    months, days, microseconds = parse_interval(text, fields)
+    if months or days:
+        what = "months" if months else "days"
+        raise errors.InvalidParameterValue(
+            f"invalid value for parameter \"TimeZone\": \"INTERVAL '{format_interval((months, days, microseconds))}'\"",
+            detail=f"Cannot specify {what} in time zone interval."
+        )
+    return fixed(microseconds // 1_000_000).name
 
 
 _VALUES: Final = ("text", "number", "word", "zone_default", "zone_interval")

@@ -6,6 +6,7 @@ at once. Sources: PostgreSQL 15 timestamp.c, date.c.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filestore import errors, timezones
-from filestore.query.datetime_text import zone_offset
+from filestore.query.literals import format_literal
 from filestore.query.scalar.decimals import divide
 from filestore.query.scalar.moments import (
     DAY_US,
@@ -30,6 +31,7 @@ from filestore.query.scalar.moments import (
 )
 from filestore.query.scalar.registry import checked, constant_bytes, strict
 from filestore.query.vectors import from_decimals, from_python, interval_fields, per_value, to_python
+from filestore.query.zone_abbreviations import ABBREVIATIONS
 from filestore.storage.vector import Array, Vector
 from filestore.types import Kind, SqlType
 
@@ -311,14 +313,18 @@ def _date_trunc(args: list[Vector], length: int, result: SqlType, ctx: Execution
     endless = is_infinite(source)
     finite = np.where(endless, 0, source.data)
     if result.kind is Kind.TIMESTAMPTZ:
-        zone = zone_of(ctx)
-        local = local_of(finite, zone)
-        cut = truncate(unit, local, result)
-        # Below a day the offset stays the instant's own.
-        out = finite - (local - cut) if unit in _CLOCK_UNITS else utc_of(cut, zone)
+        zones = [zone_of(ctx)] if len(args) == 2 else _zones(args[2])
+        out = _by_zone(zones, finite, lambda values, zone: _truncate_in_zone(unit, values, zone, result))
     else:
         out = truncate(unit, finite, result)
     return Vector(result, np.where(endless, source.data, out))
+
+
+def _truncate_in_zone(unit: str, utc_us: Array, zone: timezones.TimeZone, result: SqlType) -> Array:
+    local = local_of(utc_us, zone)
+    cut: Array = truncate(unit, local, result)
+    # Below a day the offset stays the instant's own.
+    return utc_us - (local - cut) if unit in _CLOCK_UNITS else utc_of(cut, zone)
 
 
 _CLOCK_UNITS = {"hour": HOUR_US, "minute": MINUTE_US, "second": SECOND_US, "milliseconds": 1000, "microseconds": 1}
@@ -480,27 +486,38 @@ strict("justify_interval")(_justified(True, True))
 
 
 def zone_named(name: str) -> timezones.TimeZone:
-    """The zone of a name or an offset. Errors with 22023."""
-    found = timezones.named(name)
+    """The zone of AT TIME ZONE: an abbreviation, else a name, POSIX ones too. Errors with 22023, 0A000."""
+    offset = ABBREVIATIONS.get(name.lower())
+    found = timezones.named(name) if offset is None else timezones.fixed(offset)
     if found is None:
-        try:
-            return timezones.fixed(zone_offset(name))
-        except (errors.DataError, ValueError) as error:
-            raise errors.InvalidParameterValue(f'time zone "{name}" not recognized') from error
+        raise errors.InvalidParameterValue(f'time zone "{name}" not recognized')
     return found
+
+
+def _zones(vector: Vector) -> list[timezones.TimeZone]:
+    """The zones that names or intervals stand for. Errors with 22023 as `zone_named`, and for months and days."""
+    if vector.type.kind is not Kind.INTERVAL:
+        return [zone_named((name or b"").decode()) for name in vector.strings()]
+    months, days, micros = interval_fields(vector)
+    if months.any() or days.any():
+        shown = format_literal(vector.type, to_python(vector)[0])
+        raise errors.InvalidParameterValue(f'interval time zone "{shown}" must not include months or days')
+    return [timezones.fixed(int(us) // SECOND_US) for us in micros]
 
 
 @checked("timezone")
 def _timezone(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
-    name = constant_bytes(args[0])
-    to_local = result.kind is Kind.TIMESTAMP
-    if name is not None:
-        zone = zone_named(name.decode())
-        return Vector(result, local_of(args[1].data, zone) if to_local else utc_of(args[1].data, zone))
+    convert = local_of if result.kind is Kind.TIMESTAMP else utc_of
+    return Vector(result, _by_zone(_zones(args[0]), args[1].data, convert))
 
-    def one(zone_name: str, value: int) -> int:
-        zone = zone_named(zone_name)
-        stamp = np.full(1, value, np.int64)
-        return int((local_of(stamp, zone) if to_local else utc_of(stamp, zone))[0])
 
-    return per_value(args, length, result, one)
+def _by_zone(zones: list[timezones.TimeZone], values: Array, convert: Callable[..., Array]) -> Array:
+    """convert(values, zone), with one zone for all values or one for each."""
+    if len(zones) == 1:
+        return convert(values, zones[0])
+    values = np.broadcast_to(values, len(zones))
+    out = np.empty(len(zones), np.int64)
+    for zone in set(zones):
+        rows = np.array([z is zone for z in zones])
+        out[rows] = convert(values[rows], zone)
+    return out

@@ -1,8 +1,8 @@
 """to_char, to_date, to_timestamp: PostgreSQL's template patterns for moments and numbers.
 
 Templates are cut once into pieces and kept; values are formatted one distinct value at a time. Of formatting.c the
-common patterns are built; the others (roman numerals, ordinal suffixes on numbers, localised month names beyond
-English) raise 0A000 by name.
+common patterns are built; the others (roman numerals and ordinal suffixes of numbers, rarer patterns of to_date) raise
+0A000 by name. Names of months and days are English.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filestore import errors
-from filestore.query.calendar_text import civil_from_days
+from filestore import errors, timezones
+from filestore.query.calendar_text import civil_from_days, days_from_civil
 from filestore.query.scalar.dates import fields_of, iso_year, iso_year_start, timestamp_of_epoch
 from filestore.query.scalar.moments import DAY_US, INFINITY, MINUS_INFINITY, utc_of, zone_of
 from filestore.query.scalar.registry import checked
@@ -34,30 +34,37 @@ DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Satur
 _KEYS = (
     "HH24", "HH12", "HH", "MI", "SSSSS", "SSSS", "SS", "MS", "US", "FF1", "FF2", "FF3", "FF4", "FF5", "FF6",
     "A.M.", "P.M.", "a.m.", "p.m.", "AM", "PM", "am", "pm", "Y,YYY", "YYYY", "YYY", "YY", "Y", "IYYY", "IYY",
-    "IY", "I", "B.C.", "A.D.", "BC", "AD", "MONTH", "Month", "month", "MON", "Mon", "mon", "MM", "DAY", "Day",
-    "day", "DY", "Dy", "dy", "DDD", "DD", "D", "IDDD", "ID", "IW", "WW", "W", "CC", "J", "Q", "RM", "rm", "TZH",
-    "TZM", "OF", "TZ", "tz",
+    "IY", "I", "B.C.", "A.D.", "b.c.", "a.d.", "BC", "AD", "bc", "ad", "MONTH", "Month", "month", "MON", "Mon",
+    "mon", "MM", "DAY", "Day", "day", "DY", "Dy", "dy", "DDD", "DD", "D", "IDDD", "ID", "IW", "WW", "W", "CC", "J",
+    "Q", "RM", "rm", "TZH", "TZM", "OF", "TZ", "tz", "FX",
 )  # fmt: skip
 _PIECE = re.compile(
-    r'"((?:[^"\\]|\\.)*)"|(FM)?('
-    + "|".join(re.escape(k) for k in sorted(_KEYS, key=len, reverse=True))
-    + r")(TH|th)?|(.)",
-    re.DOTALL | re.IGNORECASE,
+    r'"((?:[^"\\]|\\.)*)"?|((?:FM|fm|TM|tm)*)('
+    + "|".join(re.escape(k) for k in sorted({*_KEYS, *(k.lower() for k in _KEYS)}, key=len, reverse=True))
+    + r')(TH|th)?|\\?(")|(.)',
+    re.DOTALL,
 )
+_UNDATED = frozenset(
+    {
+        "MONTH", "MON", "DAY", "DY", "D", "ID", "BC", "AD", "B.C.", "A.D.", "TZ", "TZH", "TZM", "OF",
+    }
+)  # fmt: skip
+_ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 
 
 @lru_cache(maxsize=256)
 def moment_pieces(template: str) -> tuple[tuple[str, bool, str], ...]:
-    """(pattern or literal, fill mode, ordinal suffix) of a template; literals have the pattern ''."""
+    """(pattern or literal, fill mode, ordinal suffix) of a template; literals begin with an apostrophe."""
     out: list[tuple[str, bool, str]] = []
     for found in _PIECE.finditer(template):
-        quoted, fill, key, suffix, other = found.groups()
+        quoted, fill, key, suffix, mark, other = found.groups()
         if key is None:
-            literal = other if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            literal = (mark or other) if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
             out.append(("'" + literal, False, ""))
         else:
             name = key if key in _KEYS else key.upper()
-            out.append((name, fill is not None, suffix or ""))
+            named = name.upper() in ("MONTH", "MON", "DAY", "DY")
+            out.append((name, "FM" in fill.upper() or (named and bool(fill)), suffix or ""))
     return tuple(out)
 
 
@@ -69,30 +76,56 @@ def _ordinal(text: str, suffix: str) -> str:
 
 
 class _Moment:
-    """The fields of one local timestamp, or of an interval."""
+    """The fields of one local timestamp, or of an interval, whose fields have signs."""
 
-    def __init__(self, local_us: int, offset_s: int, zone: str) -> None:
-        days, self.micros = divmod(local_us, DAY_US)
-        self.days = days
-        self.year, self.month, self.day = civil_from_days(days)
-        self.hour = self.micros // 3_600_000_000
-        self.offset_s = offset_s
-        self.zone = zone
+    def __init__(self, local_us: int, zone: timezones.TimeZone | None, offset_s: int) -> None:
+        self.is_interval = False
         self.local_us = local_us
+        self.days, micros = divmod(local_us, DAY_US)
+        self.year, self.month, self.day = civil_from_days(self.days)
+        self.year_day = self.days - days_from_civil(self.year, 1, 1) + 1
+        self.offset_s = offset_s
+        self.zone = zone.abbreviation_at(local_us - offset_s * 1_000_000) if zone is not None else ""
+        self._set_clock(micros)
+
+    def _set_clock(self, micros: int) -> None:
+        sign, rest = (-1 if micros < 0 else 1), abs(micros)
+        self.seconds = sign * (rest // 1_000_000)
+        self.hour = sign * (rest // 3_600_000_000)
+        self.minute = sign * (rest // 60_000_000 % 60)
+        self.second = sign * (rest // 1_000_000 % 60)
+        self.fraction = sign * (rest % 1_000_000)
 
     @classmethod
     def of_interval(cls, months: int, days: int, micros: int) -> _Moment:
-        out = cls(0, 0, "")
-        out.year, out.month = int(months / 12), months - int(months / 12) * 12
-        out.day, out.micros = days, micros
-        out.hour = int(micros / 3_600_000_000)
+        out = cls(0, None, 0)
+        out.is_interval = True
+        out.year = _quotient(months, 12)
+        out.month, out.day = months - out.year * 12, days
+        out.year_day = (out.year * 12 + out.month) * 30 + days
+        out._set_clock(micros)
         return out
+
+
+def _quotient(value: int, divisor: int) -> int:
+    """C's division: towards zero."""
+    return abs(value) // divisor * (-1 if value < 0 else 1)
+
+
+def _remainder(value: int, divisor: int) -> int:
+    """C's remainder: with the sign of the value."""
+    return abs(value) % divisor * (-1 if value < 0 else 1)
 
 
 def _number(value: int, width: int, fill: bool) -> str:
     if fill:
         return str(value)
     return f"{value:0{width}d}" if value >= 0 else f"-{-value:0{width}d}"
+
+
+def _padded(value: int, width: int, fill: bool = False) -> str:
+    """As C's %0*d: the sign is part of the width."""
+    return str(value) if fill else f"{value:0{width}d}"
 
 
 def _name(names: tuple[str, ...], index: int, key: str, fill: bool, short: bool) -> str:
@@ -102,114 +135,152 @@ def _name(names: tuple[str, ...], index: int, key: str, fill: bool, short: bool)
 
 
 def _clock_piece(key: str, fill: bool, m: _Moment) -> str | None:
-    micros = abs(m.micros)
-    second = micros // 1_000_000 % 60
     match key:
         case "HH24":
             return _number(m.hour, 2, fill)
         case "HH" | "HH12":
-            return _number(m.hour % 12 or 12, 2, fill)
+            hour = _remainder(m.hour, 12) or 12
+            return str(hour) if fill else _padded(hour, 2 if m.hour >= 0 else 3)
         case "MI":
-            return _number(micros // 60_000_000 % 60, 2, fill)
+            return _number(m.minute, 2, fill)
         case "SS":
-            return _number(second, 2, fill)
+            return _number(m.second, 2, fill)
         case "MS":
-            return f"{micros % 1_000_000 // 1000:03d}"
+            return _padded(_quotient(m.fraction, 1000), 3)
         case "US":
-            return f"{micros % 1_000_000:06d}"
+            return _padded(m.fraction, 6)
         case "SSSS" | "SSSSS":
-            return str(micros // 1_000_000)
+            return str(m.seconds)
     if key.startswith("FF"):
-        return f"{micros % 1_000_000:06d}"[: int(key[2])]
-    if key.upper() in ("AM", "PM"):
-        text = "AM" if m.hour % 24 < 12 else "PM"
-        return text if key.isupper() else text.lower()
-    if key.upper() in ("A.M.", "P.M."):
-        text = "A.M." if m.hour % 24 < 12 else "P.M."
+        return _padded(_quotient(m.fraction, 10 ** (6 - int(key[2]))), int(key[2]))
+    if key.upper() in ("AM", "PM", "A.M.", "P.M."):
+        text = "PM" if _remainder(m.hour, 24) >= 12 else "AM"
+        text = f"{text[0]}.{text[1]}." if "." in key else text
         return text if key.isupper() else text.lower()
     return None
 
 
 def _date_piece(key: str, fill: bool, m: _Moment) -> str | None:
-    year = m.year if m.year > 0 else 1 - m.year
     match key:
-        case "YYYY":
-            return _number(year, 4, fill)
-        case "YYY" | "YY" | "Y":
-            return _number(year % 10 ** len(key), len(key), fill)
-        case "Y,YYY":
-            return f"{year:,}"
         case "MM":
             return _number(m.month, 2, fill)
         case "DD":
-            return _number(m.day, 2, fill)
+            return _padded(m.day, 2, fill)
+        case "DDD":
+            return _padded(m.year_day, 3, fill)
+        case "WW":
+            return _padded(_quotient(m.year_day - 1, 7) + 1, 2, fill)
+        case "W":
+            return str(_quotient(m.day - 1, 7) + 1)
         case "Q":
-            return str((m.month - 1) // 3 + 1)
-        case "CC":
-            return _number((year + 99) // 100, 2, fill)
+            return str((m.month - 1) // 3 + 1) if m.month else ""
         case "J":
             return str(m.days + 2_440_588)
         case "D":
             return str((m.days + 4) % 7 + 1)
         case "ID":
             return str((m.days + 3) % 7 + 1)
-        case "W":
-            return str((m.day - 1) // 7 + 1)
+        case "RM" | "rm":
+            return _roman(key, fill, m)
     if key.upper() in ("MONTH", "MON"):
-        return _name(MONTHS, m.month - 1, key, fill, len(key) == 3) if m.month else ""
+        return _name(MONTHS, m.month - 1, key, fill, len(key) == 3)
     if key.upper() in ("DAY", "DY"):
         return _name(DAYS, (m.days + 4) % 7, key, fill, len(key) == 2)
-    if key.upper() in ("BC", "AD"):
+    if key.upper() in ("BC", "AD", "B.C.", "A.D."):
         text = "AD" if m.year > 0 else "BC"
+        text = f"{text[0]}.{text[1]}." if "." in key else text
         return text if key.isupper() else text.lower()
-    if key.upper() in ("B.C.", "A.D."):
-        return "A.D." if m.year > 0 else "B.C."
     return None
 
 
+def _roman(key: str, fill: bool, m: _Moment) -> str:
+    """The month; whole years of an interval show as December, negative months count from the year's end."""
+    if not m.month and not m.year:
+        return ""
+    if m.month > 0:
+        index = m.month - 1
+    elif m.month < 0:
+        index = 12 + m.month
+    else:
+        index = 11 if m.year >= 0 else 0
+    text = _ROMAN[index] if fill else _ROMAN[index].ljust(4)
+    return text if key == "RM" else text.lower()
+
+
 def _year_piece(key: str, fill: bool, m: _Moment) -> str | None:
-    fields = fields_of(np.array([m.local_us]))
+    year = m.year if m.year > 0 or m.is_interval else 1 - m.year
     match key:
-        case "IYYY" | "IYY" | "IY" | "I":
-            return _number(int(iso_year(fields)[0]) % 10 ** len(key), len(key), fill)
-        case "IW":
-            return _number(int((fields.days - iso_year_start(iso_year(fields)))[0]) // 7 + 1, 2, fill)
-        case "IDDD":
-            return _number(int((fields.days - iso_year_start(iso_year(fields)))[0]) + 1, 3, fill)
-        case "DDD" | "WW":
-            first = int(np.datetime64(f"{m.year:04d}-01-01", "D").astype(np.int64))
-            day = m.days - first
-            return _number(day + 1, 3, fill) if key == "DDD" else _number(day // 7 + 1, 2, fill)
+        case "YYYY":
+            return _number(year, 4, fill)
+        case "YYY" | "YY" | "Y":
+            return _number(_remainder(year, 10 ** len(key)), len(key), fill)
+        case "Y,YYY":
+            thousands = _quotient(year, 1000)
+            return f"{thousands},{_padded(year - thousands * 1000, 3)}"
+        case "CC":
+            if m.is_interval:
+                century = _quotient(m.year, 100)
+            else:
+                century = (m.year - 1) // 100 + 1 if m.year > 0 else _quotient(m.year, 100) - 1
+            return _number(century, 2, fill) if abs(century) <= 99 else str(century)
+    if key in ("IYYY", "IYY", "IY", "I", "IW", "IDDD"):
+        fields = fields_of(np.array([m.local_us]))
+        week_year = iso_year(fields)
+        day = int((fields.days - iso_year_start(week_year))[0])
+        if key == "IW":
+            return _number(day // 7 + 1, 2, fill)
+        if key == "IDDD":
+            return _number(day + 1, 3, fill)
+        year = int(week_year[0])
+        year = year if year > 0 else 1 - year
+        return _number(year % 10 ** len(key) if key != "IYYY" else year, len(key), fill)
+    return None
+
+
+def _zone_piece(key: str, fill: bool, m: _Moment) -> str | None:
+    hours, minutes = abs(m.offset_s) // 3600, abs(m.offset_s) // 60 % 60
+    sign = "-" if m.offset_s < 0 else "+"
+    match key:
         case "TZ":
-            return m.zone.upper()
+            return m.zone
         case "tz":
             return m.zone.lower()
         case "TZH":
-            return f"{'-' if m.offset_s < 0 else '+'}{abs(m.offset_s) // 3600:02d}"
+            return f"{sign}{hours:02d}"
         case "TZM":
-            return f"{abs(m.offset_s) // 60 % 60:02d}"
+            return f"{minutes:02d}"
         case "OF":
-            minutes = abs(m.offset_s) // 60 % 60
-            return f"{'-' if m.offset_s < 0 else '+'}{abs(m.offset_s) // 3600:02d}" + (
-                f":{minutes:02d}" if minutes else ""
-            )
+            return sign + _padded(hours, 2, fill) + (f":{minutes:02d}" if minutes else "")
     return None
 
 
 def moment_text(m: _Moment, template: str) -> str:
-    """A moment through a template. Errors with 0A000 for patterns that are not built."""
+    """A moment through a template. Errors with 22007 for patterns that an interval has no answer to."""
     out = []
     for key, fill, suffix in moment_pieces(template):
         if key.startswith("'"):
             out.append(key[1:])
             continue
+        if m.is_interval:
+            _check_interval_pattern(key)
         text = _clock_piece(key, fill, m)
         text = _date_piece(key, fill, m) if text is None else text
         text = _year_piece(key, fill, m) if text is None else text
-        if text is None:
-            raise errors.FeatureNotSupported(f'to_char pattern "{key}" is not supported', hint="Use numbers for it.")
-        out.append(_ordinal(text, suffix))
+        text = _zone_piece(key, fill, m) if text is None else text
+        out.append(_ordinal(text or "", suffix))  # FX has no text
     return "".join(out)
+
+
+def _check_interval_pattern(key: str) -> None:
+    if key.upper() in _UNDATED:
+        raise errors.InvalidDatetimeFormat(
+            "invalid format specification for an interval value",
+            hint="Intervals are not tied to specific calendar dates.",
+        )
+    if key in ("IYYY", "IYY", "IY", "I", "IW", "IDDD", "J"):
+        raise errors.FeatureNotSupported(
+            f'to_char pattern "{key}" of an interval is not supported', hint="An interval has no calendar date."
+        )
 
 
 @checked("to_char")
@@ -222,7 +293,7 @@ def _to_char(args: list[Vector], length: int, result: SqlType, ctx: ExecutionCon
             return None
         offset = zone.offset_at(value) if kind is Kind.TIMESTAMPTZ else 0
         return moment_text(
-            _Moment(value + offset * 1_000_000, offset, zone.name if kind is Kind.TIMESTAMPTZ else ""), template
+            _Moment(value + offset * 1_000_000, zone if kind is Kind.TIMESTAMPTZ else None, offset), template
         )
 
     def interval(value: tuple[int, int, int], template: str) -> str:
@@ -365,6 +436,8 @@ def _read_piece(text: str, at: int, key: str, values: dict[str, int]) -> int:
     while at < len(text) and text[at] == " ":
         at += 1
     upper = key.upper()
+    if upper == "FX":
+        raise errors.FeatureNotSupported('pattern "FX" is not supported here', hint="Leave it out.")
     if upper in ("MONTH", "MON"):
         for i, name in enumerate(MONTHS):
             for candidate in (name, name[:3]):
