@@ -390,14 +390,17 @@ class Session:
         return At(self.engine, transaction, snapshot, parameters, self.settings, lambda: self.context(parameters))
 
     def attempt(self, prepared: Prepared, parameters: Sequence[Vector]) -> Result | None:
-        """Runs a prepared statement that writes one row, at once and inside a transaction block; None, with nothing
-        done, when it has to wait or cannot be run this way. Engine lock held.
+        """Runs a prepared statement that writes one row, at once, in a transaction that the caller ends; None, with no
+        row written, when it has to wait or cannot be run this way. Engine lock held.
         """
-        found, transaction = prepared.planned, self.transaction
-        if found is None or found.write is None or transaction is None or transaction.read_only or self.failed_block:
+        found, engine = prepared.planned, self.engine
+        if found is None or found.write is None or self.failed_block or prepared.version != engine.registry.version:
             return None
-        engine = self.engine
-        if transaction.registry is not None or prepared.version != engine.registry.version or not engine.defined:
+        transaction = self.transaction
+        if transaction is None:
+            self.settings.statement_us = time.time_ns() // 1000
+            transaction = self.begin()
+        if transaction.read_only or transaction.registry is not None or not engine.defined:
             return None
         self.statement_text = prepared.text
         if not engine.locks.try_acquire(transaction, found.write.table.oid, LockMode.ROW_EXCLUSIVE):
@@ -541,6 +544,12 @@ class Session:
             )
             self.transaction.synchronous = settings.synchronous_commit
         return self.transaction
+
+    def begin_block(self) -> None:
+        """BEGIN, outside a block and a transaction."""
+        self.settings.statement_us = time.time_ns() // 1000
+        self.explicit = True
+        self.begin()
 
     def commit_block(self) -> Steps[str]:
         """COMMIT: ends the block; returns the tag, ROLLBACK when the block had failed."""

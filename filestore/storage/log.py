@@ -13,8 +13,10 @@ Invariants:
   space for everything accepted is there already, zero-written (R34). One spare file is left for `last_resort`.
 
 Thread rule: `append` and `reserve` under the engine lock; everything else from any thread. Without `threaded` no
-thread is started and `when_durable` flushes inline: the order of writes is then the same in every run. It does not
-do: deciding when to checkpoint (see `bytes_since`), compression, encryption (a key id has its place).
+thread is started and `when_durable` flushes inline: the order of writes is then the same in every run. A host (the
+event loop of a port) may take the flusher's place while flushes are short: handing over to a thread and back costs
+more than they do. It does not do: deciding when to checkpoint (see `bytes_since`), compression, encryption (a key id
+has its place).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,6 +49,8 @@ SMALLEST_PIECE: Final = 64  # less room than this at the end of a batch is left 
 DETAIL: Final = "The store accepts no more writes; what was acknowledged is safe."
 _READERS: Final = itertools.count()
 IDLE_S: Final = 0.5  # after this long without work the last batch gets a successor
+SHORT_FLUSH_S: Final = 0.0005  # a host whose flushes take longer leaves them to the flusher: others wait for it
+FORGET: Final = 0.98  # each of the flusher's flushes is this much forgiveness, so that a host tries again some day
 HINT: Final = "Close the store and open it again: it recovers from its log."
 
 
@@ -107,6 +112,8 @@ class Log:
         self._vouched = True
         self._kicks: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._kicked = False
+        self._host: Callable[[], bool] | None = None
+        self._hosted_s = 0.0  # what flushes cost the host, smoothed
         self._maker: threading.Thread | None = None
         self._flusher: threading.Thread | None = None
         self._count_room()
@@ -196,10 +203,34 @@ class Log:
         return wait
 
     def kick(self) -> None:
-        """Asks the flusher to write what is pending, without waiting."""
+        """Asks the host, or else the flusher, to write what is pending, without waiting."""
         if not self._kicked:
             self._kicked = True
-            self._kicks.put(True)
+            host = self._host
+            if host is None or self._hosted_s > SHORT_FLUSH_S or not host():
+                self._kicks.put(True)
+
+    def hosted(self, host: Callable[[], bool] | None) -> None:
+        """From now on `host` is asked to flush first, on any thread: True promises a call of `flush_hosted` soon."""
+        self._host = host
+
+    def flush_hosted(self) -> None:
+        """The flush that a host promised. Does not raise: a failure ends the log and every wait, as the flusher's."""
+        self._kicked = False
+        if not self._flushing.acquire(blocking=False):
+            self._kicks.put(True)  # one is under way on another thread
+            return
+        vouched, began = self._vouched, time.perf_counter()
+        try:
+            self._check()
+            self._flush_batches(self._take())
+        except StorageFailed as error:
+            LOG.error("log stopped: %s", error.message)
+        finally:
+            self._flushing.release()
+        self._hosted_s += (time.perf_counter() - began - self._hosted_s) / 8
+        if vouched:
+            self._kicks.put(True)  # the flusher begins to look for the end of the work
 
     def subscribe(self, callback: Callable[[int], None]) -> None:
         """Calls `callback(durable_lsn)` once a flush, after its waits are finished, on the flushing thread."""
@@ -478,6 +509,7 @@ class Log:
                     self._vouch()
                     continue
                 self._kicked = False
+                self._hosted_s *= FORGET
                 self.flush()
         except StorageFailed as error:
             LOG.error("log stopped: %s", error.message)

@@ -79,6 +79,52 @@ def test_waits_finish_in_one_go_and_beyond_the_end_is_an_error() -> None:
         log.append(group(1, 1))
 
 
+def test_a_host_flushes_while_that_is_short_and_nobody_else_is_at_it() -> None:
+    store = opened(SimulatedDisk(), threaded=True)
+    log = store.log
+    asked: list[int] = []
+
+    def host() -> bool:
+        asked.append(log.end_lsn)
+        return True
+
+    log.hosted(host)
+    first, second = (log.when_durable(log.append(group(t, 50))) for t in (1, 2))
+    assert len(asked) == 1, "one promise covers both"
+    assert not first.block(0.05) and log.durable_lsn < asked[0]
+    log.flush_hosted()
+    assert first.done and second.done and log.durable_lsn >= log.end_lsn
+
+    third = log.when_durable(log.append(group(3, 50)))
+    with log._flushing:  # a flush is under way
+        log.flush_hosted()
+        assert not third.done
+    assert third.result(10), "left to the flusher"
+
+    log._hosted_s = 1.0
+    assert log.when_durable(log.append(group(4, 50))).result(10) and len(asked) == 2, "a slow disk is the flusher's"
+    for _ in range(600):
+        log._hosted_s *= 0.98  # what the flusher's flushes do
+    log.when_durable(log.append(group(5, 50)))
+    assert len(asked) == 3, "tried again some day"
+    log.hosted(None)
+    log.flush_hosted()
+    assert log.when_durable(log.append(group(6, 50))).result(10) and len(asked) == 3
+    store.close()
+
+
+def test_a_hosted_flush_that_fails_ends_every_wait() -> None:
+    disk = SimulatedDisk()
+    store = opened(disk, threaded=True)
+    log = store.log
+    log.hosted(lambda: True)
+    wait = log.when_durable(log.append(group(1, 50)))
+    log.fail(StorageFailed("of the test"))
+    log.flush_hosted()
+    assert isinstance(wait.error, StorageFailed) and log.failed is not None
+    store.close()
+
+
 def test_a_bad_callback_neither_hides_a_commit_nor_stops_the_others() -> None:
     store = opened(SimulatedDisk())
     log = store.log

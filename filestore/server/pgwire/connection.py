@@ -38,6 +38,7 @@ from filestore.txn.drive import Job, Steps
 
 if TYPE_CHECKING:
     from filestore.session import Session
+    from filestore.txn.engine import Engine
 
 # A client may send this much ahead of what is being served; then reading stops.
 QUEUED_BYTES_MAX: Final = 1 << 20
@@ -46,6 +47,8 @@ AUTHENTICATION_SECONDS: Final = 60
 BURST: Final = 200
 BIND: Final = ord("B")
 SECRET_BYTES: Final = 4
+# Stands for a group of messages that was read with its Sync: after an error in it, too, the client is told "ready".
+WHOLE: Final = m.Query("")
 
 
 class Phase(enum.Enum):
@@ -75,6 +78,7 @@ class Store(Protocol):
 
     name: str
     lock: RLock
+    engine: Engine
 
     def session(self, user: str, application_name: str, settings: dict[str, str]) -> Session: ...
 
@@ -161,12 +165,16 @@ class Connection:
             self._enqueue(self._codec.feed(data), len(data))
             return
         if data[0] == BIND and self._dialogue is not None and not self._codec.buffered:
+            self._message = WHOLE
             try:
-                if self._dialogue.answered(data):
-                    return
+                answered = self._dialogue.answered(data)
             except Exception as error:  # noqa: BLE001 - the client is told
-                self._message = None
                 self._failed(error)
+                return
+            if answered:
+                if answered is not True:
+                    self._task = answered
+                    self._advance(None)
                 return
         messages = self._codec.feed(data)
         for i, message in enumerate(messages):

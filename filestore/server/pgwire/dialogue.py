@@ -32,7 +32,7 @@ from filestore.server.pgwire import replies as r
 from filestore.server.pgwire.copy import CopyStream, ended_by, next_piece
 from filestore.server.pgwire.encode import RowEncoder
 from filestore.server.pgwire.parameters import given_types
-from filestore.server.pgwire.point import PointAnswers
+from filestore.server.pgwire.point import Ending, PointAnswers
 from filestore.server.pgwire.portal import Portal, RowSource, WireStatement
 from filestore.storage.wait import Wait
 from filestore.txn.drive import Job, Steps
@@ -85,8 +85,10 @@ class Dialogue:
         self._points = PointAnswers(session, lock, self._statements)
         self._in_block = False
 
-    def answered(self, data: bytes) -> bool:
-        """Whether what was read is a prepared point SELECT that the compiled way has answered into `out`."""
+    def answered(self, data: bytes) -> bool | Steps[None]:
+        """Whether what was read is a statement that the short way has answered into `out`; steps when the end of the
+        answer has to wait for a commit.
+        """
         if self.state is not State.READY:
             return False
         answer = self._points.answer(data)
@@ -94,10 +96,26 @@ class Dialogue:
             return False
         if self._portals:
             self._drop_portal("")  # as its Bind would have done
+        return self._say(answer) or True
+
+    def _say(self, answer: bytes | Ending) -> Steps[None] | None:
+        """Sends an answer of the short way; steps when its end has to wait."""
+        if isinstance(answer, Ending):
+            self.out.append(answer.begun)
+            return self._end(answer)
         self._in_block = self.session.status != "I"
         self.out.append(answer)
         self._flush()
-        return True
+        return None
+
+    def _end(self, answer: Ending) -> Steps[None]:
+        # Not to be broken off: see `_finish`.
+        yield from self._engine(answer.steps, polled=False)
+        self._tell_changes()
+        self._drop_portals()
+        self._in_block = False
+        self.out.append(answer.ended)
+        self._flush()
 
     def _become(self, state: State) -> None:
         self.state = state
@@ -155,9 +173,7 @@ class Dialogue:
         if answer is None:
             return self._query(message)
         self._tell_changes()
-        self.out.append(answer)
-        self._flush()
-        return None
+        return self._say(answer)
 
     def _query(self, message: m.Query) -> Steps[None]:
         statements = self.session.parse(message.text)

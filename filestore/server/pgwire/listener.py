@@ -3,7 +3,8 @@ knows asyncio.
 
 The loop's thread is the engine's thread: a message is served on it directly, without a coroutine. Statements that wait
 are woken together: whoever finishes a wait, on any thread, leaves the connection in a queue, and one callback takes
-all that are in it, so a group commit of a hundred sessions costs one wake-up.
+all that are in it, so a group commit of a hundred sessions costs one wake-up. The loop flushes the log itself, after
+it has served whoever had sent something, while that is short (see `Log.hosted`).
 
 The clock runs only while somebody is watched: authentication, waiting statements, idle transactions. It ticks every
 TICK_SECONDS, which bounds how late a cancel or a timeout is.
@@ -12,6 +13,7 @@ TICK_SECONDS, which bounds how late a cancel or a timeout is.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -123,6 +125,7 @@ class Listener:
         self._watched: set[Connection] = set()
         self._finished: deque[tuple[Connection, Wait]] = deque()
         self._waking = False
+        self._thread = 0
         self._ticking = False
         self._closing = False
         self.dead = False
@@ -136,11 +139,14 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self.storage_failed = self._loop.create_future()
         self._server = await self._loop.create_server(lambda: Pipe(self), host, port, backlog=BACKLOG)
+        self._thread = threading.get_ident()
+        self.database.engine.log.hosted(self._will_flush)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self, grace_seconds: float) -> None:
         """Stops accepting, ends idle sessions at once and running ones when they are done or the grace is over."""
         self._closing = True
+        self.database.engine.log.hosted(None)
         if self._server is not None:
             self._server.close()
         shutdown = "terminating connection due to administrator command"
@@ -230,6 +236,20 @@ class Listener:
                 self._watched.discard(connection)
             if not self.dead:
                 connection.resume(wait)
+
+    def _will_flush(self) -> bool:
+        """Any thread: whether the loop will flush the log, once it has served those who have sent something."""
+        if threading.get_ident() != self._thread or self._closing:
+            return False
+        self._loop.call_soon(self._flush_log)
+        return True
+
+    def _flush_log(self) -> None:
+        self._waking = True  # nobody needs to call: what the flush ends is taken up at once
+        try:
+            self.database.engine.log.flush_hosted()
+        finally:
+            self._resume_all()
 
     def soon(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon(callback)

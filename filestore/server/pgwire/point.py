@@ -2,9 +2,9 @@
 
 A driver that runs a prepared statement sends Bind, (Describe,) Execute, Sync in one piece, always in the same bytes
 but for the parameters. `PointAnswers.answer` recognises such a piece and has `Session.run_point` answer a SELECT in one
-compiled call, and `Session.attempt` run what writes one row, without making messages and portals of it.
-`PointAnswers.simple` does the same for a Query whose shape is known. Whatever is not exactly that, has to wait, or
-fails is left to the dialogue, which says the same bytes, only slower; nothing has happened then.
+compiled call, and `Session.attempt` run what writes one row, without making messages and portals of it; so with BEGIN
+and COMMIT. `PointAnswers.simple` does the same for a Query whose shape is known. Whatever is not exactly that, has to
+wait for others, or fails is left to the dialogue, which says the same bytes, only slower; nothing has happened then.
 
 Source: PostgreSQL 15, 55.2.3 and 55.7. Thread rule: the loop's thread.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,7 @@ from filestore.query import statements as s
 from filestore.query.lexer import normalise
 from filestore.server.pgwire import replies as r
 from filestore.server.pgwire.encode import RowEncoder
+from filestore.txn.drive import Steps
 from filestore.types import INTEGER_KINDS
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _EXECUTE_SYNC: Final = b"E\0\0\0\x09\0\0\0\0\0" + b"S\0\0\0\x04"
 _DESCRIBE: Final = b"D\0\0\0\x06P\0"
 _TAIL: Final = _DESCRIBE + _EXECUTE_SYNC
+_DESCRIBED_HEAD: Final = r.BIND_COMPLETE + r.NO_DATA
 _BIND: Final = ord("B")
 _HEADER: Final = 5  # type and length
 
@@ -45,10 +48,25 @@ _ENDS: Final = {
 }
 _READY: Final = {status: r.ReadyForQuery(status).encode() for status in ("I", "T", "E")}
 _BEGAN: Final = r.CommandComplete("BEGIN").encode() + _READY["T"]
+_COMMITTED: Final = r.CommandComplete("COMMIT").encode() + _READY["I"]
+_PLAIN_BEGIN: Final = s.Begin(s.TransactionModes())
+_PLAIN_COMMIT: Final = s.Commit()
+# The texts of these that clients send as simple queries, in any case and with or without the semicolon.
+_BLOCK_TEXTS: Final = {"BEGIN": _PLAIN_BEGIN, "COMMIT": _PLAIN_COMMIT, "END": _PLAIN_COMMIT}
+_BLOCK_TEXT_MAX: Final = 7
 # A Bind message from its parameter formats on: one integer of so many bytes in binary, results as text.
 _ONE_INTEGER: Final = {2: struct.Struct(">hhhihh"), 4: struct.Struct(">hhhiih"), 8: struct.Struct(">hhhiqh")}
 _TEXT_MAX: Final = 1024
 _SHAPES_KEPT: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """An answer whose end is true once a commit is durable: `begun` may go out now, `ended` when `steps` are over."""
+
+    begun: bytes
+    steps: Steps[object]
+    ended: bytes
 
 
 class PointAnswers:
@@ -59,10 +77,10 @@ class PointAnswers:
         self._lock: Any = lock
         self._statements = statements
         self._heads: dict[bytes, tuple[WireStatement, bytes]] = {}
-        self._ends: dict[str, bytes] = {}
+        self._ends: dict[tuple[str, str], bytes] = {}
         self._descriptions: dict[int, tuple[Prepared, bytes]] = {}
 
-    def answer(self, data: bytes) -> bytes | None:
+    def answer(self, data: bytes) -> bytes | Ending | None:
         """The whole answer to what was read, None when the dialogue has to give it."""
         if data[0] != _BIND or data[_HEADER] != 0 or not data.endswith(_EXECUTE_SYNC):
             return None
@@ -116,15 +134,15 @@ class PointAnswers:
 
     # --- what writes -------------------------------------------------------------------------------------------------
 
-    def _written(self, statement: WireStatement, data: bytes, at: int, described: bool) -> bytes | None:
-        """The answer to a statement that writes one row in a transaction block, or to BEGIN."""
+    def _written(self, statement: WireStatement, data: bytes, at: int, described: bool) -> bytes | Ending | None:
+        """The answer to a statement that writes one row, or to a plain BEGIN or COMMIT."""
         session, prepared = self._session, statement.prepared
         if statement.columns is not None or statement.stale:
             return None
-        head = r.BIND_COMPLETE + (r.NO_DATA if described else b"")
-        if prepared.statement is not None and type(prepared.statement.utility) is s.Begin:
-            return head + _BEGAN if self._began(prepared) else None
-        if session.status != "T":
+        head = _DESCRIBED_HEAD if described else r.BIND_COMPLETE
+        if prepared.statement is not None and prepared.statement.utility is not None:
+            return self._block(prepared.statement.utility, head)
+        if session.status == "E":
             return None
         bound = _bound(data, at)
         if bound is None:
@@ -134,39 +152,47 @@ class PointAnswers:
             vectors = statement.parameters.vectors(values, codes, session.settings, ("", statement.name))
         except errors.Error:
             return None  # the dialogue meets it again, and tells
-        end = self._attempted(prepared, vectors)
-        return None if end is None else head + end
+        return self._attempted(prepared, vectors, head)
 
-    def _began(self, prepared: Prepared) -> bool:
+    def _block(self, command: object, head: bytes) -> bytes | Ending | None:
+        """The answer to BEGIN outside a block, or to COMMIT in one that has not failed."""
         session = self._session
-        if session.status != "I" or session.transaction is not None:
-            return False
-        with self._lock:
-            try:
-                for _ in session.execute_prepared(prepared, ()):
-                    raise errors.InternalError("BEGIN does not wait")
-            except errors.Error:
-                return False
-        return True
+        if command == _PLAIN_BEGIN:
+            if session.status != "I" or session.transaction is not None:
+                return None
+            with self._lock:
+                try:
+                    session.begin_block()
+                except errors.Error:
+                    return None
+            return head + _BEGAN
+        if command == _PLAIN_COMMIT and session.status == "T":
+            return Ending(head, session.commit_block(), _COMMITTED)
+        return None
 
-    def _attempted(self, prepared: Prepared, parameters: Sequence[Vector]) -> bytes | None:
+    def _attempted(self, prepared: Prepared, parameters: Sequence[Vector], head: bytes) -> bytes | Ending | None:
+        session = self._session
         with self._lock:
             try:
-                result = self._session.attempt(prepared, parameters)
+                result = session.attempt(prepared, parameters)
             except errors.Error:
                 return None
         if result is None:
             return None
-        end = self._ends.get(result.tag)
+        status = session.status
+        end = self._ends.get((result.tag, status))
         if end is None:
-            end = self._ends[result.tag] = r.CommandComplete(result.tag).encode() + _READY["T"]
-        return end
+            end = self._ends[result.tag, status] = r.CommandComplete(result.tag).encode() + _READY[status]
+        return head + end if status == "T" else Ending(head, session.finish(), end)
 
     # --- simple queries ----------------------------------------------------------------------------------------------
 
-    def simple(self, text: str) -> bytes | None:
+    def simple(self, text: str) -> bytes | Ending | None:
         """The whole answer to a Query, None when the dialogue has to give it."""
         session = self._session
+        if len(text) <= _BLOCK_TEXT_MAX:
+            command = _BLOCK_TEXTS.get(text.rstrip(";").upper())
+            return None if command is None else self._block(command, b"")
         if len(text) > _TEXT_MAX:
             return None
         shape, literals = normalise(text)
@@ -179,12 +205,13 @@ class PointAnswers:
             return None
         if planned.point is not None:
             return self._simple_point(prepared, literals, status)
-        if planned.write is None or prepared.columns is not None or status != "T":
+        if planned.write is None or prepared.columns is not None:
             return None
         try:
-            return self._attempted(prepared, literal_vectors(literals, prepared.parameters, session.settings))
+            vectors = literal_vectors(literals, prepared.parameters, session.settings)
         except errors.Error:
             return None
+        return self._attempted(prepared, vectors, b"")
 
     def _simple_point(self, prepared: Prepared, literals: Sequence[tuple[str, str]], status: str) -> bytes | None:
         point, parameter = prepared.point, prepared.parameters[0]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from filestore import errors
+from filestore.server.pgwire import messages as m
+from filestore.server.pgwire import replies as r
 from filestore.server.pgwire.point import PointAnswers
 
 SCRIPT = [
@@ -34,6 +37,31 @@ SCRIPT = [
     "update short_way set n = 2147483647 where k = 3",
     "update short_way set n = n + 1 where k = 3",
     "select * from short_way where k = $1",
+    # each in a transaction of its own
+    "update short_way set n = n + 7 where k = 1",
+    "insert into short_way values (8, 8, null)",
+    "insert into short_way values (8, 8, null)",
+    "delete from short_way where k = 8",
+    "commit",
+    "BEGIN",
+    "begin",
+    "END",
+    "begin",
+    "set local application_name = 'local'",
+    "update short_way set n = n + 7 where k = 1",
+    "commit",
+    "begin",
+    "select 1 / 0",
+    "commit",
+    "begin read only",
+    "update short_way set n = n + 7 where k = 1",
+    "end",
+    "begin isolation level repeatable read",
+    "update short_way set n = n + 7 where k = 1",
+    "end",
+    "set default_transaction_read_only = on",
+    "update short_way set n = n + 7 where k = 1",
+    "set default_transaction_read_only = off",
 ]
 
 
@@ -61,3 +89,71 @@ def test_short_and_long_way_say_the_same(dsn, monkeypatch, prepare):
             answers.append(connection.execute("select * from short_way order by k").fetchall())
         said.append(answers)
     assert said[0] == said[1]
+
+
+def execution(name: str, *values: str) -> bytes:
+    """What a driver sends to run a prepared statement, in one piece."""
+    bind = m.Bind("", name, (), tuple(value.encode() for value in values), ())
+    return b"".join(message.encode() for message in (bind, m.Describe("P", ""), m.Execute("", 0), m.Sync()))
+
+
+PREPARED = {
+    "begin": "begin",
+    "commit": "end",
+    "add": "update short_bytes set n = n + $1 where k = $2",
+    "new": "insert into short_bytes values ($1, $2)",
+    "drop": "delete from short_bytes where k = $1",
+}
+RUN = [
+    ("add", "1", "1"),
+    ("begin",),
+    ("add", "2", "1"),
+    ("new", "7", "7"),
+    ("commit",),
+    ("new", "8", "8"),
+    ("new", "8", "8"),
+    ("drop", "8"),
+    ("commit",),
+    ("begin",),
+    ("new", "1", "1"),
+    ("add", "1", "1"),
+    ("commit",),
+]
+
+
+def test_the_replies_are_the_dialogues(loopback, monkeypatch):
+    said = []
+    for short in (True, False):
+        if not short:
+            monkeypatch.setattr(PointAnswers, "answer", lambda self, data: None)
+        loopback.send(m.Query("drop table if exists short_bytes"))
+        loopback.send(m.Query("create table short_bytes (k int4 primary key, n int4)"))
+        loopback.send(m.Query("insert into short_bytes values (1, 1)"))
+        for name, text in PREPARED.items():
+            loopback.send(m.Close("S", f"{name}{short}"), m.Parse(f"{name}{short}", text, ()), m.Sync())
+        said.append([loopback.send(execution(f"{run[0]}{short}", *run[1:])) for run in RUN])
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("name", ["commit", "add"])
+def test_a_commit_that_fails_is_told_and_the_client_may_go_on(loopback, monkeypatch, name):
+    loopback.send(m.Query("drop table if exists short_full"))
+    loopback.send(m.Query("create table short_full (k int4 primary key, n int4)"))
+    loopback.send(m.Query("insert into short_full values (1, 1)"))
+    texts = {"add": "update short_full set n = n + $1 where k = $2", "commit": "commit"}
+    for known, text in texts.items():
+        loopback.send(m.Close("S", known), m.Parse(known, text, ()), m.Sync())
+    if name == "commit":
+        loopback.send(m.Query("begin"))
+        loopback.send(execution("add", "1", "1"))
+
+    def full(*_: object) -> None:
+        raise errors.DiskFull("no space is left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(loopback.database.engine), "commit", full)
+        answer = loopback.send(execution(name, *(("1", "1") if name == "add" else ())))
+    assert [getattr(reply, "KIND", b"?") for reply in answer[-2:]] == [b"E", b"Z"] and len(answer) == 4
+    assert answer[2].fields["C"] == "53100" and answer[3].status == "I"
+    rows = loopback.send(m.Query("select n from short_full"))
+    assert [reply.values for reply in rows if isinstance(reply, r.DataRow)] == [(b"1",)]
