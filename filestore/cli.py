@@ -393,7 +393,11 @@ class Shell:
         database = self.connection.session.database
         with database.lock:
             found = sorted(database.engine.registry.tables(), key=lambda t: (t.schema, t.name))
-            rows = [(t.schema, t.name, str(database.engine.table(t).live_rows)) for t in found]
+            stored = database.engine.tables
+            rows = [
+                (t.schema, t.name, str(stored[t.storage_id].live_rows) if t.storage_id in stored else "damaged")
+                for t in found
+            ]
         boxed(("Schema", "Name", "Rows"), rows)
 
     def describe(self, name: str) -> None:

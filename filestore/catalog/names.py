@@ -52,8 +52,9 @@ class SessionCatalog:
         return system_definitions.relation_oid(self, schema, name)
 
     def rows(self, table: TableDef) -> float:
-        """About how many rows a table has."""
-        return float(self.session.database.engine.table(table).live_rows)
+        """About how many rows a table has; 0 when it is damaged, so that one table does not hide the others."""
+        stored = self.session.database.engine.tables.get(table.storage_id)
+        return 0.0 if stored is None else float(stored.live_rows)
 
     def table_names(self) -> list[str]:
         """Names that a hint may suggest."""

@@ -23,9 +23,10 @@ TABLESPACE_OIDS: Final = {"pg_default": 1663, "pg_global": 1664}
 
 
 def table_bytes(catalog: SessionCatalog, definition: TableDef) -> int:
-    """Bytes of a table's rows, without its indexes."""
+    """Bytes of a table's rows, without its indexes; 0 when it is damaged."""
     total = 0
-    for segment in catalog.session.database.engine.table(definition).segment_list():
+    stored = catalog.session.database.engine.tables.get(definition.storage_id)
+    for segment in () if stored is None else stored.segment_list():
         total += sum(map(_arena_bytes, segment.arenas()))
         if isinstance(segment.sealed, SealedSegment):
             total += segment.sealed.file.reference.size
@@ -33,9 +34,9 @@ def table_bytes(catalog: SessionCatalog, definition: TableDef) -> int:
 
 
 def key_bytes(catalog: SessionCatalog, definition: TableDef, key: KeyDef) -> int:
-    """Bytes of the index behind a key."""
-    stored = catalog.session.database.engine.index(definition, key)
-    return _arena_bytes(stored.arena)
+    """Bytes of the index behind a key; 0 when its table is damaged."""
+    engine = catalog.session.database.engine
+    return 0 if definition.storage_id in engine.damaged else _arena_bytes(engine.index(definition, key).arena)
 
 
 def _arena_bytes(arena: Arena) -> int:

@@ -212,11 +212,16 @@ class PageStore:
             self._file = self._fs.open(PAGES_FILE, create=True)
             self._fs.sync_dir(PAGES_DIR)
         file = self._pages_file()
+        lived = np.concatenate([np.empty(0, np.int64), *(entries["slot"] for entries in self._arenas.values())])
+        lived = lived[lived != NO_SLOT]
         total = file.size() // PAGE_SIZE
+        least = int(lived.max(initial=-1)) + 1
+        if total < least:
+            # Somebody cut the file. What was behind is damaged, and its places stay taken while the map names them.
+            file.allocate(least * PAGE_SIZE)
+            total = least
         used = np.zeros(total, np.bool_)
-        for entries in self._arenas.values():
-            slots = entries["slot"]
-            used[slots[slots != NO_SLOT]] = True
+        used[lived] = True
         free = np.flatnonzero(~used).astype(np.int64)
         if free.size < count:
             least = total + count - free.size

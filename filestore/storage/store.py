@@ -173,6 +173,14 @@ class Store:
             raise ValueError(f"arena {name} has {found.data.size} bytes, not {nbytes}")
         return found
 
+    def renew_arena(self, name: str, nbytes: int) -> Arena:
+        """An empty arena in the place of one whose pages on disk are damaged, and which the caller can make again.
+
+        The caller marks every page that it uses dirty, so that the next checkpoint refers to none of the old ones.
+        """
+        found = self._arenas[name] = Arena(name, nbytes)
+        return found
+
     def drop_arena(self, name: str) -> None:
         """Forgets an arena. Its pages go when a checkpoint without it is taken; its name is never used again."""
         self._arenas.pop(name, None)

@@ -40,7 +40,8 @@ def check(engine: Engine) -> list[Finding]:
         with engine.lock:
             table = engine.tables.get(definition.storage_id)
             if table is None:
-                findings.append(Finding(definition.qualified_name, "the registry names rows that do not exist"))
+                problem = engine.damaged.get(definition.storage_id, "the registry names rows that do not exist")
+                findings.append(Finding(definition.qualified_name, problem))
                 continue
             try:
                 findings += rows_check.check_rows(table, {t.mark for t in engine.manager.active.values()})

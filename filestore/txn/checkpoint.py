@@ -129,10 +129,15 @@ class Checkpointer:
 
     def run(self) -> None:
         """One checkpoint, durable on return. Any thread, engine lock not held. Raises DiskFull,
-        StorageFailed.
+        StorageFailed; DataCorrupted while a table is damaged (`Engine.quarantine`).
         """
         with self._running:
             with self.engine.lock:
+                for problem in self.engine.damaged.values():
+                    raise errors.DataCorrupted(
+                        f"no checkpoint is taken while a table is damaged: {problem}",
+                        hint="Restore a backup of the directory, or drop the table. The log is kept until then.",
+                    )
                 chosen = choose(self.engine)
             for sealing in chosen:
                 write_sealed(self.engine, sealing)

@@ -102,7 +102,7 @@ def drop_table(engine: Engine, txn: Transaction, oid: int) -> Generator[Wait, No
     """Drops a table. Raises 42P01 if another transaction dropped it while this one waited."""
     definition = yield from exclusive(engine, txn, oid)
     overlay(engine, txn).apply(ops.drop_table(definition.oid))
-    txn.dropped.append(engine.table(definition))
+    txn.dropped += engine.to_drop(definition)
 
 
 def truncate(engine: Engine, txn: Transaction, oid: int) -> Generator[Wait, None, TableDef]:
@@ -110,7 +110,7 @@ def truncate(engine: Engine, txn: Transaction, oid: int) -> Generator[Wait, None
     definition = yield from exclusive(engine, txn, oid)
     registry = overlay(engine, txn)
     fresh = definition.changed(storage_id=registry.new_storage_id())
-    txn.dropped.append(engine.table(definition))
+    txn.dropped += engine.to_drop(definition)
     txn.created.append(engine.make_table(fresh))
     registry.apply(ops.put_table(fresh))
     return fresh

@@ -40,6 +40,7 @@ from filestore.txn.transaction import READ_COMMITTED, Transaction
 LOG: Final = logging.getLogger("filestore.txn")
 # From here on a bulk load is followed by a checkpoint: replaying it means to index its rows again.
 LARGE_LOAD_ROWS: Final = 100_000
+DAMAGE_HINT: Final = "Restore a backup of the directory, or drop the table. The other tables are not affected."
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Engine:
         self.lock = threading.RLock()
         self.registry = Registry()
         self.tables: dict[int, Table] = {}
+        self.damaged: dict[int, str] = {}  # tables that could not be loaded, by storage id: what is wrong
         self.added_keys: dict[int, list[tuple[Table, StoredKey]]] = {}
         self.manager: TransactionManager  # from `open` on
         self.checkpointer = Checkpointer(self)
@@ -103,7 +105,7 @@ class Engine:
                 self.abort(txn)
         self.checkpointer.stop()
         try:
-            if self.failed is None and not self.store.read_only:
+            if self.failed is None and not self.store.read_only and not self.damaged:
                 self.checkpointer.run()
         except (errors.DiskFull, errors.StorageFailed) as error:
             # The log has everything: the next open replays more.
@@ -138,11 +140,20 @@ class Engine:
         return self.registry if txn is None or txn.registry is None else txn.registry
 
     def table(self, definition: TableDef) -> Table:
-        """The rows of a definition. Raises 42P01 when its storage is gone: the definition is an old one."""
+        """The rows of a definition. Raises XX001 when they are damaged, 42P01 when their storage is gone: the
+        definition is an old one.
+        """
         found = self.tables.get(definition.storage_id)
         if found is None:
+            problem = self.damaged.get(definition.storage_id)
+            if problem is not None:
+                raise errors.DataCorrupted(f'table "{definition.name}" cannot be read: {problem}', hint=DAMAGE_HINT)
             raise errors.UndefinedTable(f'relation "{definition.name}" does not exist')
         return found
+
+    def to_drop(self, definition: TableDef) -> list[Table]:
+        """What a transaction that drops the table has to let go: nothing when it is damaged, see `after`."""
+        return [] if definition.storage_id in self.damaged else [self.table(definition)]
 
     def index(self, definition: TableDef, key: KeyDef) -> StoredKey:
         """The index behind a key of a table. Raises 42704."""
@@ -197,6 +208,8 @@ class Engine:
                     bulk.discard(self, table, attached)
         elif txn.registry is not None:
             self._redefine(txn.registry)
+            for storage_id in self.damaged.keys() - {t.storage_id for t in self.registry.tables()}:
+                self.forget_damaged(storage_id)
 
     def _redefine(self, overlay: Registry) -> None:
         """Tables take their new definitions; keys that a definition dropped go."""
@@ -235,14 +248,16 @@ class Engine:
 
     # --- storage
 
-    def make_table(self, definition: TableDef, slots: int = 0) -> Table:
-        """Storage for a definition, empty; with the indexes of its keys. `slots`: as it was made once, 0 for
-        the options'.
-        """
-        options = self.options
-        table = Table(definition, self.store, slots=slots or options.slots, heap_bytes=options.heap_bytes)
-        self.tables[definition.storage_id] = table
+    def make_table(self, definition: TableDef) -> Table:
+        """Storage for a definition, empty; with the indexes of its keys."""
+        table = self.make_rows(definition, self.options.slots)
         table.stored_keys = tuple(self.make_key(table, definition, key) for key in definition.keys)
+        return table
+
+    def make_rows(self, definition: TableDef, slots: int) -> Table:
+        """Storage for a definition, without indexes."""
+        table = Table(definition, self.store, slots=slots, heap_bytes=self.options.heap_bytes)
+        self.tables[definition.storage_id] = table
         return table
 
     def make_key(self, table: Table, definition: TableDef, key: KeyDef) -> StoredKey:
@@ -264,6 +279,22 @@ class Engine:
         for key in table.stored_keys:
             self.drop_key(key)
         table.drop()
+
+    def quarantine(self, definition: TableDef, error: errors.DataCorrupted) -> None:
+        """A table could not be loaded: it answers nothing but this error, until it is dropped.
+
+        No checkpoint is taken until then: the log has what the table lacks, for the day on which its page is restored.
+        """
+        LOG.error("table %s cannot be read: %s", definition.qualified_name, error.message)
+        self.tables.pop(definition.storage_id, None)
+        self.damaged[definition.storage_id] = error.message
+
+    def forget_damaged(self, storage_id: int) -> None:
+        """A damaged table was dropped, or got new storage."""
+        if self.damaged.pop(storage_id, None) is not None:
+            for name in self.store.arena_names():
+                if name.startswith((f"t{storage_id}/", f"i{storage_id}/")):
+                    self.store.drop_arena(name)
 
     # --- checkpoint and check
 

@@ -6,27 +6,34 @@
 3. what no committed transaction filled is marked dead, counters are counted;
 4. the store opens its log for appends.
 Each step can be repeated: a crash in any of them leaves what it found.
+
+A page that fails its checksum costs its table, not the store: the table is put aside (`Engine.quarantine`), and
+what the log says of it is skipped. A damaged index costs nothing, it is built again from its table.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from filestore.errors import DataCorrupted
 from filestore.storage import directory as d
 from filestore.storage import table_checkpoint
 from filestore.storage.registry import Registry
 from filestore.storage.replay import Replayer
-from filestore.storage.schema import TableDef
+from filestore.storage.schema import KeyDef, TableDef
 from filestore.storage.sealed import SealedSegment
 from filestore.storage.table import Table
 from filestore.storage.vector import Array
+from filestore.txn.keys import StoredKey, arena_name
 
 if TYPE_CHECKING:
     from filestore.txn.engine import Engine
-    from filestore.txn.keys import StoredKey
+
+LOG: Final = logging.getLogger("filestore.txn")
 
 
 def recover(engine: Engine) -> tuple[int, int]:
@@ -49,9 +56,29 @@ def load_checkpoint(engine: Engine) -> tuple[int, int]:
     names = frozenset(engine.store.arena_names())
     for definition in engine.registry.tables():
         described = metadata["tables"][str(definition.storage_id)]
-        table = engine.make_table(definition, described["slots"])
-        table_checkpoint.load(table, described, partial(open_file, engine, table), names)
+        try:
+            table = engine.make_rows(definition, described["slots"])
+            table_checkpoint.load(table, described, partial(open_file, engine, table), names)
+            table.stored_keys = tuple(load_key(engine, table, key) for key in definition.keys)
+        except DataCorrupted as error:
+            engine.quarantine(definition, error)
     return metadata["clock"], metadata["next_id"]
+
+
+def load_key(engine: Engine, table: Table, key: KeyDef) -> StoredKey:
+    """The index of a key as the checkpoint left it; built again from the rows where its pages are damaged.
+
+    Raises DataCorrupted when the rows cannot be read either.
+    """
+    definition = table.definition
+    try:
+        return engine.make_key(table, definition, key)
+    except DataCorrupted as error:
+        LOG.warning("index %s of table %s is built again: %s", key.name, definition.qualified_name, error.message)
+    engine.store.renew_arena(arena_name(definition.storage_id, key.oid), engine.options.index_bytes)
+    stored = build_key(table, engine.make_key(table, definition, key))
+    stored.arena.dirty[: stored.index.page_count] = 1
+    return stored
 
 
 def open_file(engine: Engine, table: Table, name: str) -> SealedSegment:
@@ -81,17 +108,27 @@ class Recovery:
         for operation in operations:
             before = engine.registry.by_oid(operation["oid"]) if operation["op"] == "drop_table" else None
             if operation["op"] == "table":
-                before = engine.registry.by_oid(operation["table"]["oid"])
-                self._put(TableDef.from_json(operation["table"]), before)
-            elif before is not None and before.storage_id in engine.tables:
-                engine.drop_storage(engine.tables[before.storage_id])
+                definition = TableDef.from_json(operation["table"])
+                try:
+                    self._put(definition, engine.registry.by_oid(definition.oid))
+                except DataCorrupted as error:
+                    engine.quarantine(definition, error)
+            elif before is not None:
+                self._drop(before)
             engine.registry.apply(operation)
+
+    def _drop(self, definition: TableDef) -> None:
+        if definition.storage_id in self.engine.tables:
+            self.engine.drop_storage(self.engine.tables[definition.storage_id])
+        self.engine.forget_damaged(definition.storage_id)
 
     def _put(self, definition: TableDef, before: TableDef | None) -> None:
         """Makes the storage of a definition, or changes its keys."""
         engine = self.engine
-        if before is not None and before.storage_id != definition.storage_id and before.storage_id in engine.tables:
-            engine.drop_storage(engine.tables[before.storage_id])
+        if before is not None and before.storage_id != definition.storage_id:
+            self._drop(before)
+        if definition.storage_id in engine.damaged:
+            return
         table = engine.tables.get(definition.storage_id)
         if table is None:
             engine.make_table(definition)
@@ -104,23 +141,16 @@ class Recovery:
         have = {k.definition.oid: k for k in table.stored_keys if k.definition.oid in kept}
         for definition_key in definition.keys:
             if definition_key.oid not in have:
-                have[definition_key.oid] = self._build(table, engine.make_key(table, definition, definition_key))
+                have[definition_key.oid] = build_key(table, engine.make_key(table, definition, definition_key))
         table.stored_keys = tuple(have[key.oid] for key in definition.keys)
 
-    def _build(self, table: Table, key: StoredKey) -> StoredKey:
-        """Entries of all rows that are there; dead ones are stale entries, which lookups see through."""
-        for segment in table.segment_list():
-            if segment.vacant:
-                continue
-            base = segment.number << d.SLOT_BITS
-            addresses = np.arange(base, base + segment.rows, dtype=np.int64)
-            if segment.begin is not None:
-                begins = segment.begin[: segment.rows]
-                addresses = addresses[(begins > 0) & (begins < d.INFINITY)]
-            add_entries(table, key, addresses)
-        return key
-
     def _on_attach(self, table: Table, value: dict[str, Any], timestamp: int) -> None:
+        try:
+            self._attach(table, value, timestamp)
+        except DataCorrupted as error:
+            self.engine.quarantine(table.definition, error)
+
+    def _attach(self, table: Table, value: dict[str, Any], timestamp: int) -> None:
         for number, name in zip(value["segments"], value["files"], strict=True):
             present = table.segments[number] if number < len(table.segments) else None
             if present is None:
@@ -128,6 +158,20 @@ class Recovery:
             present.set_begin(timestamp)
             base = number << d.SLOT_BITS
             self._on_rows(table, np.arange(base, base + present.rows, dtype=np.int64))
+
+
+def build_key(table: Table, key: StoredKey) -> StoredKey:
+    """Entries of all rows that are there; dead ones are stale entries, which lookups see through."""
+    for segment in table.segment_list():
+        if segment.vacant:
+            continue
+        base = segment.number << d.SLOT_BITS
+        addresses = np.arange(base, base + segment.rows, dtype=np.int64)
+        if segment.begin is not None:
+            begins = segment.begin[: segment.rows]
+            addresses = addresses[(begins > 0) & (begins < d.INFINITY)]
+        add_entries(table, key, addresses)
+    return key
 
 
 def add_entries(table: Table, key: StoredKey, addresses: Array) -> None:

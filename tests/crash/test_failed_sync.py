@@ -5,33 +5,15 @@ Goal: after the failure every session answers from what is durable; reopening sh
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from filestore import errors
 from filestore.database import Database, DatabaseOptions
 from filestore.hal import SimulatedDisk
-from filestore.session import Session
-from filestore.txn.drive import drive
 from filestore.txn.engine import EngineOptions
+from tests.crash.statements import run
 
 OPTIONS = DatabaseOptions(compile="never", engine=EngineOptions(threaded=False))
-
-
-def run(session: Session, text: str) -> list[Any]:
-    """The rows of a simple query as Python values, committed unless a block is open."""
-
-    def steps() -> Any:
-        rows: list[Any] = []
-        for statement in session.parse(text):
-            result = yield from session.execute(statement)
-            for batch in result.batches:
-                rows += zip(*(column.data.tolist() for column in batch.columns), strict=True)
-        yield from session.finish()
-        return rows
-
-    return drive(steps(), session.database.lock, session.poll)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("block", [False, True])
