@@ -49,7 +49,7 @@ class Database:
         self.lock = engine.lock
         self.plans: PlanCache[Planned] = PlanCache()
         self.parsed: PlanCache[Statement] = PlanCache()
-        self.pool = WorkerPool()
+        self.pool = WorkerPool(lock=engine.lock)
         self.workers = ThreadPoolExecutor(_JOB_THREADS, thread_name_prefix="job")
         self.sessions: dict[int, Session] = {}
         self.started_us = time.time_ns() // 1000

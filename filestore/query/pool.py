@@ -5,6 +5,9 @@ helpers are busy with others, and nested or concurrent maps cannot deadlock. A b
 flight: a slow reader stops the workers. Small inputs run on the calling thread alone, because handing over costs
 more than it saves.
 
+A work item may take the engine lock (an index is read under it). A caller that holds the lock itself would wait for
+helpers that wait for it; its map runs inline.
+
 Not here: priorities, and a way to take a morsel away from a thread that has begun it.
 """
 
@@ -31,7 +34,9 @@ WINDOW_PER_THREAD = 4
 class WorkerPool:
     """Threads for the lifetime of the engine. Thread rule: all methods from any thread; `map` from several at once."""
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, lock: threading.RLock | None = None) -> None:
+        """threads None: one for each core. lock: the engine lock, which work items may take."""
+        self._engine_lock = lock
         self.threads = max(1, process.cpu_count() if threads is None else threads)
         self._jobs: queue.SimpleQueue[_Job[Any, Any] | None] = queue.SimpleQueue()
         self._helpers: list[threading.Thread] = []
@@ -46,12 +51,17 @@ class WorkerPool:
     def map(self, work: Callable[[T], R], items: Iterable[T], rows: int | None = None) -> Iterator[R]:
         """Results of `work` over `items`, in the items' order. `rows` estimates the whole input's size.
 
-        The first exception ends the iteration; closing the iterator early stops the workers at their next item.
+        The first exception ends the iteration; closing the iterator early stops the workers at their next item. Who
+        asks for the first result without the engine lock must not ask for later ones with it.
         """
-        if self.threads == 1 or self._closed or (rows is not None and rows < INLINE_ROWS):
+        if self.threads == 1 or self._closed or (rows is not None and rows < INLINE_ROWS) or self._holds_lock():
             return (work(item) for item in items)
         self._start()
         return self._parallel(work, items)
+
+    def _holds_lock(self) -> bool:
+        """Whether the calling thread holds the engine lock; threading.Condition asks an RLock the same question."""
+        return self._engine_lock is not None and self._engine_lock._is_owned()  # type: ignore[attr-defined]
 
     def _parallel(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         job = _Job(work, items, self.threads * WINDOW_PER_THREAD)
