@@ -51,7 +51,8 @@ class Result:
 
     columns: None when the statement returns no rows (NoData), else the row description. batches: the rows, once;
     iterating may raise, may take long and must not happen with the engine lock held; `inline` says that it is cheap
-    enough for the event loop. tag: the command tag without SELECT's count (see `command_tag`).
+    enough for the event loop. tag: the command tag without SELECT's count (see `command_tag`). binary: a simple Query's
+    rows are sent in binary form (FETCH from a BINARY cursor).
     """
 
     tag: str
@@ -62,6 +63,7 @@ class Result:
     copy_out: CopyOut | None = None
     notices: list[Notice] = field(default_factory=list)
     counts_rows: bool = False
+    binary: bool = False
 
     def command_tag(self, rows: int) -> str:
         """The CommandComplete tag after `rows` rows were sent."""

@@ -29,12 +29,12 @@ from filestore.query import plan as p
 from filestore.query.bind import bind
 from filestore.query.context import Cancel, ExecutionContext
 from filestore.query.executor import execute
-from filestore.query.explain import explain_lines, rows_read
+from filestore.query.explain import rows_read
 from filestore.query.lexer import normalise
 from filestore.query.optimize import optimize
 from filestore.query.parse import parse
 from filestore.query.point_write import At, PointInsert
-from filestore.query.rows import describe_value, text_result
+from filestore.query.rows import describe_value
 from filestore.query.statements import Statement
 from filestore.query.widen import widened
 from filestore.result import CopyIn, Notice, Result
@@ -187,6 +187,11 @@ class Session:
             raise errors.InvalidStatementName(f'prepared statement "{name}" does not exist')
         return found
 
+    def resume(self, cancel: Cancel) -> None:
+        """The statement that runs now makes more of an earlier one's rows: those ask `cancel` whether to stop."""
+        cancel.renew(self.settings.statement_timeout_ms)
+        self.cancel = cancel
+
     def finish(self) -> Steps[None]:
         """Ends an implicit transaction: commits and returns once that is durable. Inside BEGIN it does nothing."""
         if self.transaction is not None and not self.explicit:
@@ -243,17 +248,17 @@ class Session:
 
     def _execute(self, statement: Statement, parameters: Sequence[Vector]) -> Steps[Result]:
         if statement.utility is not None:
-            return (yield from commands.run(self, statement))
+            return (yield from commands.run(self, statement, parameters))
         while True:
             found, values = self._bind_literals(statement, parameters)
-            if (yield from self._lock_tables(found.bound)):
+            if (yield from self.lock_tables(found.bound)):
                 return (yield from self.run(found, values))
 
     def _execute_prepared(self, prepared: Prepared, parameters: Sequence[Vector], rows: int) -> Steps[Result]:
         statement = prepared.statement
         assert statement is not None
         if statement.utility is not None:
-            return (yield from commands.run(self, statement))
+            return (yield from commands.run(self, statement, parameters))
         while True:
             if prepared.version != self.registry_version or prepared.version < 0:
                 columns = prepared.columns
@@ -264,7 +269,7 @@ class Session:
                     raise errors.FeatureNotSupported("cached plan must not change result type")
             found = prepared.planned
             assert found is not None
-            if (yield from self._lock_tables(found.bound)):
+            if (yield from self.lock_tables(found.bound)):
                 if rows != 1:
                     found = Planned(widened(found.bound, rows), None, None)
                 return (yield from self.run(found, parameters))
@@ -289,6 +294,9 @@ class Session:
         assert statement is not None
         if statement.utility is not None:
             prepared.columns = commands.describe(self, statement)
+            inner = commands.inner(statement)
+            if inner is not None:
+                prepared.parameters = self.plan(inner, prepared.given).parameters
             return
         version = self.registry_version
         key = (prepared.text, prepared.given, self.settings.search_path, version)
@@ -456,32 +464,6 @@ class Session:
         batches = execute(self.plan(parse(text)[0]).plan, self.context())
         return next((describe_value(b.columns[0], 0) for b in batches if b.length), "null")
 
-    def explain(self, statement: Statement, options: Mapping[str, object]) -> Steps[Result]:
-        """The plan of a statement as text or JSON; with ANALYZE it runs, and the plan says what that took."""
-        started = time.perf_counter()
-        bound = self.plan(statement)
-        planning_ms = (time.perf_counter() - started) * 1000
-        yield from self._lock_tables(bound)
-        measured: dict[int, tuple[int, float]] | None = {} if options.get("analyze") else None
-        execution_ms = None
-        if measured is not None:
-            started = time.perf_counter()
-            yield from self._run_measured(bound, measured)
-            execution_ms = (time.perf_counter() - started) * 1000
-        lines = explain_lines(bound, options, measured, planning_ms, execution_ms)
-        columns, batch = text_result(("QUERY PLAN",), [(line,) for line in lines])
-        return Result("EXPLAIN", columns, iter((batch,)))
-
-    def _run_measured(self, bound: p.Bound, measured: dict[int, tuple[int, float]]) -> Steps[None]:
-        """Runs a statement for EXPLAIN ANALYZE, dropping its rows."""
-        if bound.kind != "select":
-            yield from self.run(Planned(bound, None, None))
-            return
-        context = replace(self.context(), measured=measured)
-        job = Job(self.database.workers, lambda: sum(batch.length for batch in execute(bound.plan, context)))
-        yield job
-        job.value()
-
     def visible_rows(self, definition: TableDef) -> Iterator[Batch]:
         """All columns of all rows that a new statement sees."""
         columns = tuple(p.OutputColumn(c.name, c.type, definition.oid, i + 1) for i, c in enumerate(definition.columns))
@@ -512,7 +494,7 @@ class Session:
         """Locks a table until the transaction ends, waiting for it."""
         yield from self.engine.lock_table(self.begin(), definition.oid, mode)
 
-    def _lock_tables(self, bound: p.Bound) -> Steps[bool]:
+    def lock_tables(self, bound: p.Bound) -> Steps[bool]:
         """Locks what a statement reads and writes. False when a definition changed during a wait: bind again."""
         if not bound.tables:
             return True

@@ -7,6 +7,7 @@ name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from filestore import errors
@@ -14,14 +15,15 @@ from filestore.commands import copy, cursors, definitions, explaining, maintenan
 from filestore.query import statements as s
 from filestore.query.plan import OutputColumn
 from filestore.result import Result
+from filestore.storage.vector import Vector
 from filestore.txn.drive import Steps
 
 if TYPE_CHECKING:
     from filestore.session import Session
 
 
-def run(session: Session, statement: s.Statement) -> Steps[Result]:
-    """Runs a utility statement. Raises 0A000 by name for what is not built."""
+def run(session: Session, statement: s.Statement, parameters: Sequence[Vector] = ()) -> Steps[Result]:
+    """Runs a utility statement; `parameters` are its inner statement's. Raises 0A000 by name for what is not built."""
     command = statement.utility
     match command:
         case s.Begin() | s.Commit() | s.Rollback() | s.SetTransaction() | s.Savepoint() | s.Release() | s.RollbackTo():
@@ -31,9 +33,9 @@ def run(session: Session, statement: s.Statement) -> Steps[Result]:
         case s.Prepare() | s.Execute() | s.Deallocate():
             return prepared.run(session, command)
         case s.Declare() | s.Fetch() | s.CloseCursor():
-            return cursors.run(session, command)
+            return cursors.run(session, command, parameters)
         case s.Explain():
-            return explaining.run(session, command)
+            return explaining.run(session, command, parameters)
         case s.Copy():
             return copy.run(session, command)
         case s.Vacuum() | s.Analyze() | s.Checkpoint() | s.LockTable() | s.Listen() | s.Unlisten() | s.Notify():
@@ -59,6 +61,15 @@ def describe(session: Session, statement: s.Statement) -> tuple[OutputColumn, ..
             return cursors.columns(session, cursor)
         case s.Refused(message=message, hint=hint):
             raise errors.FeatureNotSupported(message, hint=hint)
+        case _:
+            return None
+
+
+def inner(statement: s.Statement) -> s.Statement | None:
+    """The statement inside that has the parameters; None for commands that take none."""
+    match statement.utility:
+        case s.Declare(statement=found) | s.Explain(statement=found):
+            return found if found.utility is None else None
         case _:
             return None
 

@@ -1,21 +1,22 @@
 """DECLARE, FETCH, MOVE, CLOSE: cursors over a query's rows, forward and back.
 
-A cursor keeps its query's iterator and the batches already made, so that it can go back; rows it has not reached have
-not been computed. It ends with its transaction; WITH HOLD is refused by name.
+A cursor keeps its query's iterator and, unless it is NO SCROLL, the batches already made, so that it can go back; rows
+it has not reached have not been computed. It ends with its transaction; WITH HOLD is refused by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
 from filestore import errors
 from filestore.query import statements as s
+from filestore.query.context import Cancel
 from filestore.query.plan import OutputColumn
 from filestore.result import Result
-from filestore.storage.vector import Batch
-from filestore.txn.drive import Steps
+from filestore.storage.vector import Batch, Vector
+from filestore.txn.drive import Job, Steps
 
 if TYPE_CHECKING:
     from filestore.session import Session
@@ -29,6 +30,10 @@ class Cursor:
 
     columns: tuple[OutputColumn, ...]
     source: Iterator[Batch]
+    cancel: Cancel
+    inline: bool = True
+    scroll: bool | None = None
+    binary: bool = False
     made: list[Batch] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     rows: int = 0
@@ -56,11 +61,19 @@ class Cursor:
                 found.append(batch.slice(first, last))
         return found
 
+    def forget_passed(self) -> None:
+        """Lets go of the batches that a cursor without a way back has passed."""
+        while len(self.starts) > 1 and self.starts[1] < self.position:
+            del self.starts[0], self.made[0]
 
-def run(session: Session, command: Command) -> Steps[Result]:
-    """Raises 25P01 outside a transaction block, 42P03 for a name in use, 34000 for an unknown one."""
+
+def run(session: Session, command: Command, parameters: Sequence[Vector] = ()) -> Steps[Result]:
+    """Raises 25P01 outside a transaction block, 42P03 for a name in use, 34000 for an unknown one.
+
+    55000 for the way back of a cursor that was declared without it.
+    """
     match command:
-        case s.Declare(name=name, statement=statement, hold=hold):
+        case s.Declare(name=name, statement=statement, hold=hold, scroll=scroll):
             if hold:
                 raise errors.FeatureNotSupported(
                     "DECLARE ... WITH HOLD is not supported", hint="Fetch inside the transaction."
@@ -69,16 +82,26 @@ def run(session: Session, command: Command) -> Steps[Result]:
                 raise errors.NoActiveTransaction("DECLARE CURSOR can only be used in transaction blocks")
             if name in session.cursors:
                 raise errors.DuplicateCursor(f'cursor "{name}" already exists')
-            result = yield from session.execute(statement)
+            result = yield from session.execute(statement, parameters)
             assert result.columns is not None
-            session.cursors[name] = Cursor(result.columns, result.batches)
+            session.cursors[name] = Cursor(
+                result.columns, result.batches, session.cancel, result.inline, scroll, command.binary
+            )
             return Result("DECLARE CURSOR")
         case s.Fetch():
             cursor = find(session, command.cursor)
-            batches, rows = fetch(cursor, command.direction, command.count)
+            if cursor.scroll is False and goes_back(cursor, command.direction, command.count):
+                raise errors.ObjectNotInPrerequisiteState(
+                    "cursor can only scan forward", hint="Declare it with SCROLL option to enable backward scan."
+                )
+            batches, rows = yield from _fetched(session, cursor, command)
+            if cursor.scroll is False:
+                cursor.forget_passed()
             if command.move:
                 return Result(f"MOVE {rows}")
-            return Result("FETCH", cursor.columns, iter(batches), counts_rows=True)
+            return Result(
+                "FETCH", cursor.columns, iter(batches), cursor.inline, counts_rows=True, binary=cursor.binary
+            )
         case s.CloseCursor(name=None):
             session.close_cursors()
             return Result("CLOSE CURSOR ALL")
@@ -100,6 +123,34 @@ def find(session: Session, name: str) -> Cursor:
 
 def columns(session: Session, name: str) -> tuple[OutputColumn, ...]:
     return find(session, name).columns
+
+
+def _fetched(session: Session, cursor: Cursor, command: s.Fetch) -> Steps[tuple[list[Batch], int]]:
+    """The rows that a FETCH passes; many of them are made on a worker, without the engine lock."""
+    session.resume(cursor.cancel)
+    if cursor.inline:
+        return fetch(cursor, command.direction, command.count)
+    job = Job(session.database.workers, lambda: fetch(cursor, command.direction, command.count))
+    yield job
+    return job.value()
+
+
+def goes_back(cursor: Cursor, direction: str, count: int | None) -> bool:
+    """Whether a FETCH asks for a row that the cursor has passed, its own included."""
+    on_row = 1 <= cursor.position <= cursor.rows
+    match direction:
+        case "next":
+            return False
+        case "forward" | "relative":
+            return count is not None and (count < 0 or (count == 0 and on_row))
+        case "backward":
+            return count is None or count > 0 or (count == 0 and on_row)
+        case "first":
+            return cursor.position > 0
+        case "absolute":
+            return count is None or count < 0 or 0 < cursor.position >= count
+        case _:
+            return True
 
 
 def fetch(cursor: Cursor, direction: str, count: int | None) -> tuple[list[Batch], int]:

@@ -31,12 +31,22 @@ class Cancel:
         """With `timeout_ms` > 0 the statement is also stopped that long from now."""
         self._event = threading.Event()
         self._reason = "user request"
-        self._deadline_us = process.monotonic_us() + timeout_ms * 1000 if timeout_ms > 0 else 0
+        self._deadline_us = 0
+        self.extend(timeout_ms)
 
     def set(self, reason: str = "user request") -> None:
         """Stops the statement; `reason` ends PostgreSQL's sentence "canceling statement due to ..."."""
         self._reason = reason
         self._event.set()
+
+    def renew(self, timeout_ms: int) -> None:
+        """Forgets a request that came too late; with `timeout_ms` > 0 there is that much time from now."""
+        self._event.clear()
+        self.extend(timeout_ms)
+
+    def extend(self, timeout_ms: int) -> None:
+        """With `timeout_ms` > 0 there is that much time from now, else any."""
+        self._deadline_us = process.monotonic_us() + timeout_ms * 1000 if timeout_ms > 0 else 0
 
     @property
     def requested(self) -> bool:

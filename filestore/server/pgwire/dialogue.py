@@ -188,7 +188,7 @@ class Dialogue:
             elif result.copy_out is not None:
                 rows = yield from self._copy_out(result.copy_out)
             elif result.columns is not None:
-                encoder = RowEncoder(result.columns)
+                encoder = RowEncoder(result.columns, (1,) if result.binary else ())
                 self.out.append(encoder.description)
                 source = RowSource(result.batches, encoder, self.session.settings)
                 rows = yield from self._send_rows(source, result.inline, NO_LIMIT)
@@ -265,8 +265,15 @@ class Dialogue:
         if message.what == "S":
             self.out.append(self._statement(message.name).description())
         else:
-            encoder = self._portal(message.name).encoder
+            encoder = self._portal_encoder(message.name)
             self.out.append(r.NO_DATA if encoder is None else encoder.description)
+
+    def _portal_encoder(self, name: str) -> RowEncoder | None:
+        """The row encoder of a portal, or of the cursor of that name, which is a portal as well."""
+        cursor = self.session.cursors.get(name)
+        if cursor is not None and name not in self._portals:
+            return RowEncoder(cursor.columns, (int(cursor.binary),))
+        return self._portal(name).encoder
 
     def _portal(self, name: str) -> Portal:
         found = self._portals.get(name)
@@ -314,10 +321,12 @@ class Dialogue:
                 rows = yield from self._copy_out(result.copy_out)
             elif result.columns is not None:
                 encoder = portal.encoder or RowEncoder(result.columns)
-                portal.result = result
+                portal.result, portal.cancel = result, self.session.cancel
                 portal.rows = RowSource(result.batches, encoder, self.session.settings)
         else:
             result = portal.result
+            if portal.cancel is not None:
+                self.session.resume(portal.cancel)
         if portal.rows is not None:
             rows = yield from self._send_rows(portal.rows, result.inline, limit)
             if not portal.rows.exhausted:
@@ -333,6 +342,7 @@ class Dialogue:
                 self.session.prepared.pop(message.name, None)
         else:
             self._drop_portal(message.name)
+            self.session.cursors.pop(message.name, None)
         self.out.append(r.CLOSE_COMPLETE)
 
     def sync(self, _message: m.Message) -> Steps[None] | None:

@@ -17,22 +17,38 @@ from filestore.query.datetime_text import TextSettings
 from filestore.query.text_parse import from_binary, from_text
 from filestore.server.pgwire.encode import all_formats
 from filestore.storage.vector import EMPTY_HEAP, Array, Vector, string_vector
-from filestore.types import BY_OID, Kind, SqlType
+from filestore.types import BY_OID, KINDS, Kind, SqlType
 
 Decoder = Callable[[bytes, TextSettings], Vector]
 
 _NO_ROWS_VALID: Array = np.zeros(1, np.bool_)
 _UNSPECIFIED = (0, 705)
+# PostgreSQL's types that drivers name and that are not built; those of arrays are in `types.KINDS`.
+_UNBUILT = {
+    114: "json", 142: "xml", 199: "json[]", 600: "point", 650: "cidr", 774: "macaddr8", 790: "money", 829: "macaddr",
+    869: "inet", 1041: "inet[]", 1266: "time with time zone", 1560: "bit", 1562: "bit varying", 2249: "record",
+    2287: "record[]", 3802: "jsonb", 3807: "jsonb[]", 3904: "int4range", 3906: "numrange", 3908: "tsrange",
+    3910: "tstzrange", 3912: "daterange", 3926: "int8range",
+} | {info.array_oid: f"{kind.value}[]" for kind, info in KINDS.items() if info.array_oid}  # fmt: skip
 
 
 def given_types(oids: Sequence[int]) -> tuple[SqlType | None, ...]:
-    """The types a Parse names; None where the type is left to inference. Errors: 42704 for an OID that is not built."""
+    """The types a Parse names; None where the type is left to inference. Errors: 42704 for an unknown OID, 0A000 for
+    a type of PostgreSQL's that is not built.
+    """
     return tuple(None if oid in _UNSPECIFIED else _type_of(oid) for oid in oids)
 
 
 def _type_of(oid: int) -> SqlType:
     found = BY_OID.get(oid)
     if found is None:
+        name = _UNBUILT.get(oid)
+        if name is not None:
+            array = name.endswith("[]")
+            raise errors.FeatureNotSupported(
+                f"array types are not supported: {name}" if array else f"type {name} is not supported",
+                hint="Pass the values one by one: x IN ($1, $2)." if array else "Pass it as text.",
+            )
         raise errors.UndefinedObject(f"type with OID {oid} does not exist")
     return found
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from filestore.query.context import Cancel
 from filestore.query.datetime_text import TextSettings
 from filestore.result import Result
 from filestore.server.pgwire.encode import RowEncoder
@@ -69,7 +70,7 @@ class Portal:
     """A prepared statement with its parameters, ready to run or half read.
 
     `bind` is what made it, for the compiled path, which reads the parameters itself. `result` is what running it gave,
-    None for what cannot be run again.
+    None for what cannot be run again; `cancel` is what its rows ask whether to stop.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Portal:
     rows: RowSource | None = None
     result: Result | None = None
     ran: bool = False
+    cancel: Cancel | None = None
 
     def close(self) -> None:
         if self.rows is not None:

@@ -1,0 +1,154 @@
+"""Cursors as drivers use them: declared with parameters, described as portals, read piece by piece, broken off.
+
+Goal: psycopg's named cursors and libpq's row-limited portals behave as PostgreSQL 15's, and a slow FETCH is nobody
+else's trouble. Answers are PostgreSQL 15's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+
+import asyncpg
+import psycopg
+import pytest
+
+from tests.server.pgwire.conftest import Running
+
+# Reads 10**10 rows to find none: it ends only by being broken off.
+ENDLESS = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b WHERE a.a + b.b = 0"
+
+
+@pytest.fixture
+def connection(dsn: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(dsn) as made:
+        yield made
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_named_cursor_with_parameters(connection: psycopg.Connection, binary: bool) -> None:
+    with connection.cursor("some", binary=binary) as cursor:
+        cursor.execute("SELECT g, g::text || %s FROM generate_series(1, 1000) g WHERE g > %s", ("x", 10))
+        assert cursor.fetchmany(2) == [(11, "11x"), (12, "12x")]
+        cursor.scroll(10)
+        assert cursor.fetchone() == (23, "23x")
+        assert sum(1 for _ in cursor) == 977
+
+
+def test_scrolling(connection: psycopg.Connection) -> None:
+    with connection.cursor("some", scrollable=True) as cursor:
+        cursor.execute("SELECT * FROM generate_series(1, 1000) g")
+        cursor.scroll(500)
+        assert cursor.fetchone() == (501,)
+        cursor.scroll(-10)
+        assert cursor.fetchone() == (492,)
+        cursor.scroll(0, mode="absolute")
+        assert cursor.fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("move", "works"),
+    [
+        ("FETCH NEXT", True),
+        ("FETCH FORWARD 3", True),
+        ("FETCH ABSOLUTE 7", True),
+        ("FETCH RELATIVE 2", True),
+        ("FETCH FORWARD ALL", True),
+        ("FETCH BACKWARD -2", True),
+        ("FETCH PRIOR", False),
+        ("FETCH BACKWARD ALL", False),
+        ("FETCH FORWARD -1", False),
+        ("FETCH FIRST", False),
+        ("FETCH LAST", False),
+        ("FETCH ABSOLUTE 5", False),
+        ("FETCH RELATIVE 0", False),
+    ],
+)
+def test_no_scroll_goes_forward_only(connection: psycopg.Connection, move: str, works: bool) -> None:
+    connection.execute("DECLARE one_way NO SCROLL CURSOR FOR SELECT * FROM generate_series(1, 10) g")
+    connection.execute("FETCH FIRST FROM one_way")
+    connection.execute("MOVE 4 IN one_way")
+    if works:
+        row = 7 if move.endswith(("ABSOLUTE 7", "RELATIVE 2")) else 6
+        assert connection.execute(f"{move} FROM one_way").fetchone() == (row,)
+    else:
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="can only scan forward"):
+            connection.execute(f"{move} FROM one_way")
+
+
+def test_binary_cursor_in_a_simple_query(connection: psycopg.Connection) -> None:
+    done = connection.pgconn.exec_(b"BEGIN; DECLARE c BINARY CURSOR FOR SELECT 258; FETCH c")
+    assert (done.fformat(0), done.get_value(0, 0)) == (1, b"\0\0\1\2")
+
+
+def test_explain_takes_parameters(connection: psycopg.Connection) -> None:
+    rows = connection.execute("EXPLAIN ANALYZE SELECT * FROM generate_series(1, 9) g WHERE g > %s", (3,)).fetchall()
+    assert any("rows=6" in line for (line,) in rows), rows
+
+
+def test_types_that_are_not_built_are_refused_by_name(connection: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"smallint\[\]"):
+        connection.execute("SELECT 1 WHERE 1 = ANY(%s)", ([1, 2],))
+    connection.rollback()
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="jsonb"):
+        connection.execute("SELECT %s", (psycopg.types.json.Jsonb(1),))
+
+
+def test_a_slow_fetch_stops_nobody_else_and_can_be_cancelled(connection: psycopg.Connection, dsn: str) -> None:
+    connection.execute(f"DECLARE slow CURSOR FOR {ENDLESS}")
+    threading.Timer(0.3, connection.cancel_safe).start()
+    failed: list[psycopg.Error] = []
+
+    def fetch() -> None:
+        try:
+            connection.execute("FETCH slow")
+        except psycopg.Error as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=fetch)
+    thread.start()
+    time.sleep(0.1)
+    with psycopg.connect(dsn) as other:
+        assert other.execute("SELECT 1").fetchone() == (1,)
+        assert thread.is_alive()
+    thread.join(20)
+    assert [error.sqlstate for error in failed] == ["57014"]
+
+
+def test_statement_timeout_counts_for_each_fetch(connection: psycopg.Connection) -> None:
+    connection.execute("SET statement_timeout = '250ms'")
+    connection.execute("DECLARE c CURSOR FOR SELECT * FROM generate_series(1, 100000) g")
+    connection.execute(f"DECLARE slow CURSOR FOR {ENDLESS}")
+    time.sleep(0.4)
+    assert connection.execute("FETCH 2 FROM c").fetchall() == [(1,), (2,)]
+    began = time.monotonic()
+    with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
+        connection.execute("FETCH slow")
+    assert time.monotonic() - began < 5
+
+
+def test_a_cancel_that_comes_too_late_does_not_disturb_a_cursor(connection: psycopg.Connection) -> None:
+    connection.execute("DECLARE c CURSOR FOR SELECT * FROM generate_series(1, 100000) g")
+    connection.execute("FETCH c")
+    connection.cancel_safe()
+    time.sleep(0.1)
+    assert connection.execute("FETCH c").fetchone() == (2,)
+
+
+def test_row_limited_portals_have_the_timeout_for_each_execute(port: Running) -> None:
+    async def main() -> list[int]:
+        connection = await asyncpg.connect(
+            host="127.0.0.1", port=port.port, user="postgres", server_settings={"statement_timeout": "300ms"}
+        )
+        try:
+            async with connection.transaction():
+                cursor = await connection.cursor("SELECT * FROM generate_series(1, 100000) g WHERE g > $1", 5)
+                first = [row[0] for row in await cursor.fetch(2)]
+                await asyncio.sleep(0.4)
+                return first + [row[0] for row in await cursor.fetch(2)]
+        finally:
+            await connection.close()
+
+    assert asyncio.run(main()) == [6, 7, 8, 9]
