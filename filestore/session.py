@@ -79,7 +79,8 @@ class Session:
         self.database = database
         self.engine = database.engine
         self.user = user
-        self.settings = Settings({"application_name": application_name, **(settings or {})}, user=user)
+        startup = {"application_name": application_name, **(settings or {})}
+        self.settings = Settings(startup, user=user, facts=database.facts)
         self.settings.names = self.registered_name
         self.process_id = database.register(self)
         self.cancel = Cancel()
@@ -93,6 +94,8 @@ class Session:
         self.last_commit = 0
         self.started_us = time.time_ns() // 1000
         self.statement_text = ""
+        self.client: tuple[str | None, int | None] = (None, None)
+        """Address and port of the client; None within this process."""
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -232,7 +235,7 @@ class Session:
             raise
         except Exception as error:
             self._fail()
-            LOG.exception("a statement failed with a bug: %s", self.statement_text)
+            LOG.exception("a statement of session %d failed with a bug", self.process_id)
             text = f"{type(error).__name__}: {error}"
             raise errors.InternalError(text, hint="This is a bug; please report it.") from error
 
