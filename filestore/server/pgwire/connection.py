@@ -45,7 +45,7 @@ QUEUED_BYTES_MAX: Final = 1 << 20
 AUTHENTICATION_SECONDS: Final = 60
 # Messages of one connection that are served before the loop looks at the others.
 BURST: Final = 200
-BIND: Final = ord("B")
+SHORT: Final = b"BP"  # what begins with Bind or Parse may have a short way
 SECRET_BYTES: Final = 4
 # Stands for a group of messages that was read with its Sync: after an error in it, too, the client is told "ready".
 WHOLE: Final = m.Query("")
@@ -164,7 +164,7 @@ class Connection:
         if self.busy:
             self._enqueue(self._codec.feed(data), len(data))
             return
-        if data[0] == BIND and self._dialogue is not None and not self._codec.buffered:
+        if data[0] in SHORT and self._dialogue is not None and not self._codec.buffered:
             self._message = WHOLE
             try:
                 answered = self._dialogue.answered(data)

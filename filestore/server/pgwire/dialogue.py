@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from filestore import errors
+from filestore.query import statements as s
 from filestore.query.point import PointSelect
 from filestore.result import CopyIn, CopyOut, Notice, Result
 from filestore.server.pgwire import messages as m
@@ -82,7 +83,7 @@ class Dialogue:
         self._statements: dict[str, WireStatement] = {}
         self._unnamed: dict[tuple[object, ...], WireStatement] = {}
         self._portals: dict[str, Portal] = {}
-        self._points = PointAnswers(session, lock, self._statements)
+        self._points = PointAnswers(session, lock, self._statements, self._parsed_before)
         self._in_block = False
 
     def answered(self, data: bytes) -> bool | Steps[None]:
@@ -227,6 +228,8 @@ class Dialogue:
         if found is None or found.stale or session.status == "E":
             return None
         prepared = found.prepared
+        if prepared.statement is not None and isinstance(prepared.statement.utility, s.Begin | s.Commit | s.Rollback):
+            return found  # always means the same
         return found if prepared.bound is not None and prepared.version == session.registry_version >= 0 else None
 
     def _statement(self, name: str) -> WireStatement:

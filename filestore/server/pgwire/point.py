@@ -1,10 +1,11 @@
 """The short way through the port: statements about one row from the bytes that were read to the bytes to write.
 
-A driver that runs a prepared statement sends Bind, (Describe,) Execute, Sync in one piece, always in the same bytes
-but for the parameters. `PointAnswers.answer` recognises such a piece and has `Session.run_point` answer a SELECT in one
-compiled call, and `Session.attempt` run what writes one row, without making messages and portals of it; so with BEGIN
-and COMMIT. `PointAnswers.simple` does the same for a Query whose shape is known. Whatever is not exactly that, has to
-wait for others, or fails is left to the dialogue, which says the same bytes, only slower; nothing has happened then.
+A driver that runs a statement sends (Parse,) Bind, (Describe,) Execute, Sync in one piece, always in the same bytes
+but for the parameters. `PointAnswers.answer` recognises such a piece of a known statement, and has `Session.run_point`
+answer a SELECT in one compiled call, and `Session.attempt` run what writes one row, without making messages and
+portals of it; so with BEGIN and COMMIT. `PointAnswers.simple` does the same for a Query whose shape is known. Whatever
+is not exactly that, has to wait for others, or fails is left to the dialogue, which says the same bytes, only slower;
+nothing has happened then.
 
 Source: PostgreSQL 15, 55.2.3 and 55.7. Thread rule: the loop's thread.
 """
@@ -12,7 +13,7 @@ Source: PostgreSQL 15, 55.2.3 and 55.7. Thread rule: the loop's thread.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ from filestore import errors
 from filestore.planning import literal_vectors
 from filestore.query import statements as s
 from filestore.query.lexer import normalise
+from filestore.server.pgwire import messages as m
 from filestore.server.pgwire import replies as r
 from filestore.server.pgwire.encode import RowEncoder
 from filestore.txn.drive import Steps
@@ -38,6 +40,7 @@ _DESCRIBE: Final = b"D\0\0\0\x06P\0"
 _TAIL: Final = _DESCRIBE + _EXECUTE_SYNC
 _DESCRIBED_HEAD: Final = r.BIND_COMPLETE + r.NO_DATA
 _BIND: Final = ord("B")
+_PARSE: Final = ord("P")
 _HEADER: Final = 5  # type and length
 
 # The end of an answer: how many rows, and ReadyForQuery by transaction status.
@@ -58,6 +61,7 @@ _BLOCK_TEXT_MAX: Final = 7
 _ONE_INTEGER: Final = {2: struct.Struct(">hhhihh"), 4: struct.Struct(">hhhiih"), 8: struct.Struct(">hhhiqh")}
 _TEXT_MAX: Final = 1024
 _SHAPES_KEPT: Final = 256
+_PARSES_KEPT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +74,55 @@ class Ending:
 
 
 class PointAnswers:
-    """Statements about one row, of one connection. `statements` are the dialogue's, by name."""
+    """Statements about one row, of one connection. `statements` are the dialogue's, by name; `parsed_before` knows the
+    unnamed ones that it has parsed.
+    """
 
-    def __init__(self, session: Session, lock: RLock, statements: dict[str, WireStatement]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        lock: RLock,
+        statements: dict[str, WireStatement],
+        parsed_before: Callable[[m.Parse], WireStatement | None],
+    ) -> None:
         self._session = session
         self._lock: Any = lock
         self._statements = statements
+        self._parsed_before = parsed_before
+        self._parses: dict[bytes, m.Parse] = {}
         self._heads: dict[bytes, tuple[WireStatement, bytes]] = {}
         self._ends: dict[tuple[str, str], bytes] = {}
         self._descriptions: dict[int, tuple[Prepared, bytes]] = {}
 
     def answer(self, data: bytes) -> bytes | Ending | None:
         """The whole answer to what was read, None when the dialogue has to give it."""
+        return self._parsed(data) if data[0] == _PARSE else self._bound(data)
+
+    def _parsed(self, data: bytes) -> bytes | Ending | None:
+        """The answer to a piece that parses an unnamed statement again first."""
+        end = 1 + int.from_bytes(data[1:_HEADER], "big")
+        if data[_HEADER] != 0 or end >= len(data) or not data.endswith(_EXECUTE_SYNC):
+            return None
+        head = data[:end]
+        message = self._parses.get(head)
+        if message is None:
+            if len(self._parses) >= _PARSES_KEPT:
+                self._parses.clear()
+            try:
+                message = self._parses[head] = m.Parse.decode(data[_HEADER:end])
+            except errors.Error:
+                return None
+        statement = self._parsed_before(message)
+        if statement is None:
+            return None
+        self._statements[""] = statement
+        answer = self._bound(data[end:])
+        if isinstance(answer, Ending):
+            return Ending(r.PARSE_COMPLETE + answer.begun, answer.steps, answer.ended)
+        return None if answer is None else r.PARSE_COMPLETE + answer
+
+    def _bound(self, data: bytes) -> bytes | Ending | None:
+        """The answer to a piece that runs a prepared statement."""
         if data[0] != _BIND or data[_HEADER] != 0 or not data.endswith(_EXECUTE_SYNC):
             return None
         end = 1 + int.from_bytes(data[1:_HEADER], "big")
@@ -144,7 +185,7 @@ class PointAnswers:
             return self._block(prepared.statement.utility, head)
         if session.status == "E":
             return None
-        bound = _bound(data, at)
+        bound = _values(data, at)
         if bound is None:
             return None
         codes, values = bound
@@ -243,7 +284,7 @@ def _fits(text: str, width: int) -> bool:
     return text.isdecimal() and text.isascii() and len(text) < (5 if width == 2 else 10 if width == 4 else 19)
 
 
-def _bound(data: bytes, at: int) -> tuple[tuple[int, ...], list[bytes | None]] | None:
+def _values(data: bytes, at: int) -> tuple[tuple[int, ...], list[bytes | None]] | None:
     """(parameter formats, values) of a Bind from its parameter formats on; None for one that is cut short."""
     count = data[at] << 8 | data[at + 1]
     at += 2

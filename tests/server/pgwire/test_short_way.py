@@ -8,6 +8,7 @@ import pytest
 from filestore import errors
 from filestore.server.pgwire import messages as m
 from filestore.server.pgwire import replies as r
+from filestore.server.pgwire.dialogue import Dialogue
 from filestore.server.pgwire.point import PointAnswers
 
 SCRIPT = [
@@ -91,10 +92,11 @@ def test_short_and_long_way_say_the_same(dsn, monkeypatch, prepare):
     assert said[0] == said[1]
 
 
-def execution(name: str, *values: str) -> bytes:
-    """What a driver sends to run a prepared statement, in one piece."""
+def execution(name: str, *values: str, parse: str | None = None) -> bytes:
+    """What a driver sends to run a prepared statement, or with `parse` an unnamed one, in one piece."""
     bind = m.Bind("", name, (), tuple(value.encode() for value in values), ())
-    return b"".join(message.encode() for message in (bind, m.Describe("P", ""), m.Execute("", 0), m.Sync()))
+    run = (bind, m.Describe("P", ""), m.Execute("", 0), m.Sync())
+    return b"".join(message.encode() for message in ((m.Parse("", parse, ()), *run) if parse is not None else run))
 
 
 PREPARED = {
@@ -131,8 +133,44 @@ def test_the_replies_are_the_dialogues(loopback, monkeypatch):
         loopback.send(m.Query("insert into short_bytes values (1, 1)"))
         for name, text in PREPARED.items():
             loopback.send(m.Close("S", f"{name}{short}"), m.Parse(f"{name}{short}", text, ()), m.Sync())
-        said.append([loopback.send(execution(f"{run[0]}{short}", *run[1:])) for run in RUN])
+        replies = [loopback.send(execution(f"{run[0]}{short}", *run[1:])) for run in RUN]
+        for _ in range(2):
+            replies += [loopback.send(execution("", *run[1:], parse=PREPARED[run[0]])) for run in RUN]
+        said.append(replies)
     assert said[0] == said[1]
+
+
+def test_the_short_way_is_taken(loopback, monkeypatch):
+    loopback.send(m.Query("drop table if exists short_taken"))
+    loopback.send(m.Query("create table short_taken (k int4 primary key, n int4)"))
+    loopback.send(m.Query("insert into short_taken values (1, 1)"))
+    texts = ["begin", "update short_taken set n = n + 1 where k = 1", "commit"]
+    texts += ["select n from short_taken where k = $1"]
+    texts += ["insert into short_taken values ($1, 1)", "delete from short_taken where k = $1"]
+    runs = [(text, ("1",) if "= $1" in text else ("7",) if "$1" in text else ()) for text in texts]
+    for text, values in runs:
+        loopback.send(execution("", *values, parse=text))
+    loopback.send(m.Query("delete from short_taken; insert into short_taken values (1, 1)"))
+    monkeypatch.setattr(Dialogue, "handle", lambda self, message: pytest.fail(f"{message} went the long way"))
+    for text, values in runs:
+        answer = loopback.send(execution("", *values, parse=text))
+        assert not any(isinstance(reply, r.ErrorResponse) for reply in answer)
+
+
+def test_a_text_that_means_something_else_by_now_is_parsed_again(loopback):
+    select = "select * from short_parsed where k = $1"
+    loopback.send(m.Query("drop table if exists short_parsed"))
+    loopback.send(m.Query("create table short_parsed (k int4 primary key, n int4)"))
+    loopback.send(m.Query("insert into short_parsed values (1, 1)"))
+    for _ in range(3):
+        rows = loopback.send(execution("", "1", parse=select))
+        assert [reply.values for reply in rows if isinstance(reply, r.DataRow)] == [(b"1", b"1")]
+    loopback.send(m.Query("drop table short_parsed"))
+    assert any(isinstance(reply, r.ErrorResponse) for reply in loopback.send(execution("", "1", parse=select)))
+    loopback.send(m.Query("create table short_parsed (k int8 primary key, s text)"))
+    loopback.send(m.Query("insert into short_parsed values (1, 'one')"))
+    rows = loopback.send(execution("", "1", parse=select))
+    assert [reply.values for reply in rows if isinstance(reply, r.DataRow)] == [(b"1", b"one")]
 
 
 @pytest.mark.parametrize("name", ["commit", "add"])
