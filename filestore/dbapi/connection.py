@@ -23,7 +23,7 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from filestore import errors
+from filestore import errors, timezones
 from filestore.dbapi import directories, exceptions
 from filestore.dbapi.placeholders import Parameters, Template
 from filestore.dbapi.points import Point, Row, point_of
@@ -34,6 +34,7 @@ from filestore.query.plan import OutputColumn
 from filestore.query.statements import Statement
 from filestore.result import Result
 from filestore.session import Prepared, Session
+from filestore.timezones import DAY_SECONDS, TimeZone
 from filestore.txn.drive import Steps, drive
 from filestore.types import SqlType
 
@@ -73,7 +74,7 @@ class Connection:
         )
         self._streaming: Cursor | None = None
         self.columns: tuple[OutputColumn, ...] | None = None
-        self._zone: tuple[str, dt.tzinfo] = ("", dt.UTC)
+        self._zone: tuple[TimeZone, dt.tzinfo] = (timezones.UTC, dt.UTC)
 
     # --- PEP 249 --------------------------------------------------------------------------------------------------
 
@@ -320,21 +321,23 @@ class Connection:
         return self._session
 
     def zone(self) -> dt.tzinfo:
-        """The session's time zone as Python has it."""
-        name = self._session.settings.get("timezone") or "UTC"
-        if name != self._zone[0]:
-            self._zone = (name, zone_of(name))
+        """The session's time zone as Python has it. Raises 22008 for one that Python cannot hold."""
+        zone = self._session.settings.timezone
+        if zone is not self._zone[0]:
+            self._zone = (zone, tzinfo_of(zone))
         return self._zone[1]
 
 
-def zone_of(name: str) -> dt.tzinfo:
-    """A zone by name; UTC for those that Python does not know."""
-    if name.upper() in ("UTC", "GMT"):
-        return dt.UTC
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        return dt.UTC
+def tzinfo_of(zone: TimeZone) -> dt.tzinfo:
+    """A zone of the engine as Python's. Raises 22008 when it is a day or more from Greenwich."""
+    offset = zone.fixed_offset
+    if offset is None:
+        return zoneinfo.ZoneInfo(zone.name)
+    if abs(offset) >= DAY_SECONDS:
+        raise errors.DatetimeOverflow(
+            f'time zone "{zone.name}" is outside the range of Python\'s datetime', hint="Cast the value to text."
+        )
+    return dt.timezone(dt.timedelta(seconds=offset)) if offset else dt.UTC
 
 
 def connect(

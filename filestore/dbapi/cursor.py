@@ -8,6 +8,7 @@ Thread rule: a cursor belongs to one thread; cursors of one connection wait for 
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from filestore.dbapi.values import python_values, vector
 from filestore.query.plan import OutputColumn
 from filestore.result import Result
 from filestore.storage.vector import Batch
+from filestore.types import Kind
 
 if TYPE_CHECKING:
     from filestore.dbapi.connection import Connection
@@ -214,7 +216,8 @@ class Cursor:
             self._rows, self._batch, self._decoded = iter(()), None, []
             return False
         with self._work():
-            zone = self.connection.zone()
+            zoned = any(column.type.kind is Kind.TIMESTAMPTZ for column in batch.columns)
+            zone = self.connection.zone() if zoned else dt.UTC
             columns = [python_values(column, zone) for column in batch.columns]
         self._rows = zip(*columns, strict=True) if columns else iter([()] * batch.length)
         self._batch, self._taken = batch, 0

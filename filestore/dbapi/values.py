@@ -237,10 +237,19 @@ def python_values(column: Vector, zone: dt.tzinfo = dt.UTC) -> list[Any]:
     else:
         values = _PYTHON.get(column.type.kind, _plain)(column)
         if column.type.kind is Kind.TIMESTAMPTZ:
-            values = [None if v is None else v.replace(tzinfo=dt.UTC).astimezone(zone) for v in values]
+            values = [None if v is None else _moment(v, zone) for v in values]
     if column.valid is None or column.valid.all():
         return values
     return [v if live else None for v, live in zip(values, column.valid.tolist(), strict=True)]
+
+
+def _moment(value: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
+    try:
+        return value.replace(tzinfo=dt.UTC).astimezone(zone)
+    except OverflowError:
+        raise errors.DatetimeOverflow(
+            "a timestamp with time zone is outside the range of Python's datetime", hint="Cast it to text."
+        ) from None
 
 
 def _plain(column: Vector) -> list[Any]:

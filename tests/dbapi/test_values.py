@@ -135,3 +135,35 @@ def test_vectors_of_mixed_nulls() -> None:
     made = vector(types.TEXT, values)
     made.verify()
     assert python_values(made) == values
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours"), [("+02", 2), ("UTC-3", 3), ("<+03>-3", 3), ("5.5", 5.5), ("Etc/GMT+5", -5), ("utc", 0)]
+)
+def test_timestamptz_of_zones_that_only_the_engine_knows(
+    connection: filestore.Connection, zone: str, hours: float
+) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET TimeZone = '{zone}'")
+    cursor.execute("SELECT timestamptz '2024-07-01 12:00:00Z', (timestamptz '2024-07-01 12:00:00Z')::timestamp")
+    row = cursor.fetchone()
+    assert row is not None
+    assert row[0].utcoffset() == dt.timedelta(hours=hours)
+    assert row[0].replace(tzinfo=None) == row[1]
+
+
+def test_timestamptz_that_python_cannot_hold(connection: filestore.Connection) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SET TimeZone = '-100'")
+    cursor.execute("SELECT 1")
+    assert cursor.fetchone() == (1,)
+    cursor.execute("SELECT now()")
+    with pytest.raises(filestore.DataError) as caught:
+        cursor.fetchone()
+    assert caught.value.sqlstate == "22008"
+    connection.rollback()
+    cursor.execute("SET TimeZone = '14'")
+    cursor.execute("SELECT timestamptz '9999-12-31 23:00:00Z'")
+    with pytest.raises(filestore.DataError) as caught:
+        cursor.fetchone()
+    assert caught.value.sqlstate == "22008"
