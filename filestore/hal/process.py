@@ -15,6 +15,11 @@ def pid() -> int:
     return os.getpid()
 
 
+def user_id() -> int:
+    """The user that files made now belong to."""
+    return os.geteuid()
+
+
 def cpu_count() -> int:
     """Cores that this process may run on, which containers make fewer than the machine has."""
     return len(os.sched_getaffinity(0))

@@ -6,9 +6,12 @@ vectorised way meanwhile, in "always" mode the caller waits. The source is writt
 below the cache directory and never changes after that, which is what numba's on-disk cache needs to recognise it
 after a restart.
 
-A kernel that fails to compile is remembered as such and reported once to the log; its pipeline stays vectorised.
+A kernel that fails to compile is remembered as such and reported once to the log; its pipeline stays vectorised. numba
+never gives compiled code back, so a process makes `KERNELS_MAX` kernels at most; further pipelines stay vectorised.
 
-Thread rule: `get` from any thread. One thread compiles (numba has one lock for it anyway).
+Thread rule: `get` from any thread; it holds its lock for a look at two tables, never while something compiles. One
+thread compiles at a time (numba has one lock for it anyway, so a kernel of the package that is loaded for the first
+time in this process waits, too).
 """
 
 from __future__ import annotations
@@ -28,87 +31,125 @@ from numba import njit
 
 from filestore.hal import process
 
+Kernel = Callable[..., Any]
+Key = tuple[str, Any]
+
 _typeof: Callable[[Any], Any] = numba.typeof
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Part of every hash: raised when generated code changes its calling convention."""
 
+KERNELS_MAX = 256
+"""Kernels of one process. One takes 1 to 2 MB (measured), and an application has some tens of shapes of reports."""
 
-def cache_directory() -> pathlib.Path:
-    """Where generated sources live: FILESTORE_CACHE_DIR, else numba's cache directory, else the user's cache."""
+
+def cache_directory() -> pathlib.Path | None:
+    """Where generated sources live: FILESTORE_CACHE_DIR, else numba's cache directory, else the user's cache; None when
+    the environment names no home. A directory that everybody may write to is never chosen: what lies there is run.
+    """
     chosen = process.environ_get("FILESTORE_CACHE_DIR") or process.environ_get("NUMBA_CACHE_DIR")
     if chosen:
         return pathlib.Path(chosen) / "filestore-plans"
-    base = process.environ_get("XDG_CACHE_HOME") or str(pathlib.Path(process.environ_get("HOME", "/tmp")) / ".cache")
-    return pathlib.Path(base) / "filestore" / "plans"
+    if base := process.environ_get("XDG_CACHE_HOME"):
+        return pathlib.Path(base) / "filestore" / "plans"
+    home = process.environ_get("HOME")
+    return pathlib.Path(home) / ".cache" / "filestore" / "plans" if home else None
 
 
 class Compiler:
     """Compiled kernels by source and argument types; one per process is enough (`COMPILER`)."""
 
-    def __init__(self, directory: pathlib.Path | None = None) -> None:
+    def __init__(self, directory: pathlib.Path | None = None, kernels_max: int = KERNELS_MAX) -> None:
+        """directory None: that of `cache_directory`."""
         self._directory = directory
-        self._functions: dict[str, Any] = {}
-        self._ready: dict[tuple[str, Any], Callable[..., Any] | None] = {}
-        self._wanted: set[tuple[str, Any]] = set()
-        self._lock = threading.RLock()
-        self._jobs: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._kernels_max = kernels_max
+        self._changed = threading.Condition()  # guards the tables; notified when something has been compiled
+        self._ready: dict[Key, Kernel | None] = {}
+        self._wanted: set[Key] = set()
+        self._full = False
+        self._compiling = threading.Lock()
+        self._jobs: queue.SimpleQueue[Key] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def get(self, source: str, args: Sequence[Any], mode: str) -> Callable[..., Any] | None:
-        """The kernel for arguments like `args`; None while it is not compiled, or cannot be."""
-        signature = tuple(_typeof(a) for a in args)
-        key = (source, signature)
-        if key in self._ready:
-            return self._ready[key]
-        if mode == "always":
-            return self._compile(source, signature)
-        with self._lock:
+    def get(self, source: str, args: Sequence[Any], mode: str) -> Kernel | None:
+        """The kernel for arguments like `args`; None while it is not compiled, or will not be."""
+        key = (source, tuple(_typeof(a) for a in args))
+        with self._changed:
+            if key in self._ready:
+                return self._ready[key]
             if key not in self._wanted:
+                if not self._has_room():
+                    return None
                 self._wanted.add(key)
-                self._jobs.put(key)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._serve, name="compile", daemon=True)
-                    self._thread.start()
-        return None
+                if mode != "always":
+                    self._queue(key)
+        return self._compile(key) if mode == "always" else None
+
+    def _has_room(self) -> bool:
+        if len(self._ready) + len(self._wanted) < self._kernels_max:
+            return True
+        if not self._full:
+            self._full = True
+            log.warning("%d pipelines are compiled: further ones stay vectorised", self._kernels_max)
+        return False
+
+    def _queue(self, key: Key) -> None:
+        self._jobs.put(key)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="compile", daemon=True)
+            self._thread.start()
 
     def _serve(self) -> None:
         while True:
-            source, signature = self._jobs.get()
-            self._compile(source, signature)
+            self._compile(self._jobs.get())
 
-    def _compile(self, source: str, signature: Any) -> Callable[..., Any] | None:
-        with self._lock:
-            key = (source, signature)
-            if key in self._ready:
-                return self._ready[key]
+    def _compile(self, key: Key) -> Kernel | None:
+        with self._compiling:
+            with self._changed:
+                if key in self._ready:
+                    return self._ready[key]
             try:
-                function = self._function(source)
-                function.compile(signature)
+                made = self._made(*key)
             except (numba.core.errors.NumbaError, OSError) as error:
                 log.warning("a fused pipeline stays vectorised: %s", error)
-                self._ready[key] = None
-                return None
-            self._ready[key] = function
-            return function  # type: ignore[no-any-return]
+                made = None
+            except Exception:
+                log.exception("a fused pipeline stays vectorised, because of a bug")
+                made = None
+            with self._changed:
+                self._ready[key] = made
+                self._wanted.discard(key)
+                self._changed.notify_all()
+            return made
 
-    def _function(self, source: str) -> Any:
+    def _made(self, source: str, signature: Any) -> Kernel:
         digest = hashlib.sha256(f"{FORMAT}\n{source}".encode()).hexdigest()[:32]
-        if digest not in self._functions:
-            path = self._stored(digest, source)
-            module = types.ModuleType(f"plan_{digest}")
-            module.__file__ = str(path)
-            # numba's cache names a function's module and imports it when it loads the function in another process.
-            sys.modules[module.__name__] = module
-            exec(compile(source, str(path), "exec"), module.__dict__)
-            self._functions[digest] = njit(nogil=True, cache=True)(module.kernel)
-        return self._functions[digest]
+        path = self._stored(digest, source)
+        module = types.ModuleType(f"plan_{digest}")
+        module.__file__ = str(path or module.__name__)
+        exec(compile(source, module.__file__, "exec"), module.__dict__)
+        kernel = njit(nogil=True, cache=path is not None)(module.kernel)
+        # What numba's cache keeps of a function names its module, which is looked up while the function is loaded.
+        sys.modules[module.__name__] = module
+        try:
+            kernel.compile(signature)
+        finally:
+            del sys.modules[module.__name__]
+        return kernel
 
-    def _stored(self, digest: str, source: str) -> pathlib.Path:
-        """The file of a source; written aside and renamed, so that another process never sees half of it."""
+    def _stored(self, digest: str, source: str) -> pathlib.Path | None:
+        """The file of a source, None where nothing may be kept; written aside and renamed, so that another process
+        never sees half of it.
+        """
         directory = self._directory or cache_directory()
-        directory.mkdir(parents=True, exist_ok=True)
+        if directory is None:
+            return None
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.stat()
+        if found.st_uid != process.user_id() or found.st_mode & 0o022:
+            log.warning("compiled pipelines are not kept: others may write to %s", directory)
+            return None
         path = directory / f"plan_{digest}.py"
         if not path.exists():
             aside = directory / f".{digest}.{process.pid()}"
@@ -118,13 +159,8 @@ class Compiler:
 
     def wait(self, timeout_s: float = 60.0) -> bool:
         """Waits until everything asked for so far is compiled; for tests and benchmarks."""
-        deadline = process.monotonic_us() + int(timeout_s * 1e6)
-        pause = threading.Event()
-        while process.monotonic_us() < deadline:
-            if all(key in self._ready for key in list(self._wanted)):
-                return True
-            pause.wait(0.01)
-        return False
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._wanted, timeout_s)
 
 
 COMPILER = Compiler()

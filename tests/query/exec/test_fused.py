@@ -4,8 +4,12 @@ kinds of conditions.
 
 from __future__ import annotations
 
+import os
 import pathlib
 import random
+import subprocess
+import sys
+import time
 from decimal import Decimal
 
 import numpy as np
@@ -13,7 +17,7 @@ import pytest
 
 from filestore import types
 from filestore.query import fuse
-from filestore.query.compile import Compiler
+from filestore.query.compile import Compiler, cache_directory
 from filestore.query.operators import fused_aggregate
 from tests.query.exec.standin import Memory
 
@@ -108,6 +112,57 @@ def test_background_compiles_meanwhile(compiler: Compiler, monkeypatch: pytest.M
     assert memory.query(sql, compile="background") == want
     assert compiler.wait(60)
     assert memory.query(sql, compile="background") == want
+
+
+def test_a_query_does_not_wait_for_what_compiles(compiler: Compiler) -> None:
+    slow = "import time\ntime.sleep(2)\ndef kernel(n):\n    return n\n"
+    quick = "def kernel(n):\n    return n + 1\n"
+    assert compiler.get(slow, [1], "background") is None
+    started = time.monotonic()
+    for _ in range(10):
+        assert compiler.get(slow, [1], "background") is None
+        assert compiler.get(quick, [1], "background") is None
+        time.sleep(0.02)
+    assert time.monotonic() - started < 1.5
+    assert compiler.wait(60)
+    assert [compiler.get(source, [1], "background")(1) for source in (slow, quick)] == [1, 2]  # type: ignore[misc]
+
+
+def test_a_process_makes_so_many_kernels(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = Compiler(tmp_path, kernels_max=2)
+    sources = [f"def kernel(n):\n    return n + {i}\n" for i in range(4)]
+    assert [made.get(s, [1], "always") is not None for s in sources] == [True, True, False, False]
+    assert [made.get(s, [1], "background") is not None for s in sources] == [True, True, False, False]
+    assert caplog.messages == ["2 pipelines are compiled: further ones stay vectorised"]
+    assert not [name for name in sys.modules if name.startswith("plan_")]
+
+
+def test_kernels_are_loaded_from_the_cache_by_another_process(tmp_path: pathlib.Path) -> None:
+    program = (
+        "import pathlib, sys; from filestore.query.compile import Compiler;"
+        "kernel = Compiler(pathlib.Path(sys.argv[1])).get('def kernel(n):\\n    return n * 2\\n', [1], 'always');"
+        "print(kernel(21), sum(kernel.stats.cache_hits.values()))"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
+    command = [sys.executable, "-c", program, str(tmp_path / "plans")]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True, env=environment) for _ in range(2)]
+    assert [run.stdout for run in runs] == ["42 0\n", "42 1\n"]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_nothing_is_kept_where_others_may_write(tmp_path: pathlib.Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    kernel = Compiler(tmp_path).get("def kernel(n):\n    return n - 1\n", [1], "always")
+    assert kernel is not None and kernel(43) == 42
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_home_there_is_no_cache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FILESTORE_CACHE_DIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache_directory() is None
+    kernel = Compiler().get("def kernel(n):\n    return n - 2\n", [1], "always")
+    assert kernel is not None and kernel(44) == 42
 
 
 def test_sums_beyond_64_bits_take_the_other_way() -> None:
