@@ -508,6 +508,7 @@ class Session:
             mode = LockMode.ROW_EXCLUSIVE if table.oid == written else LockMode.ACCESS_SHARE
             if not locks.try_acquire(transaction, table.oid, mode):
                 waited = True
+                self.engine.statement_snapshot(transaction)  # REPEATABLE READ's is taken when its statement begins
                 yield from self.lock_table(table, mode)
         if not self.engine.defined:
             yield from self.engine.settled()  # the definitions are those of a commit that no snapshot shows yet

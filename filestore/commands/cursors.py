@@ -84,9 +84,11 @@ def run(session: Session, command: Command, parameters: Sequence[Vector] = ()) -
                 raise errors.DuplicateCursor(f'cursor "{name}" already exists')
             result = yield from session.execute(statement, parameters)
             assert result.columns is not None
-            session.cursors[name] = Cursor(
-                result.columns, result.batches, session.cancel, result.inline, scroll, command.binary
-            )
+            cursor = Cursor(result.columns, result.batches, session.cancel, result.inline, scroll, command.binary)
+            if session.begin().writes:
+                # What later statements of the same transaction end, a snapshot takes for ended by earlier ones.
+                yield from _made(session, cursor)
+            session.cursors[name] = cursor
             return Result("DECLARE CURSOR")
         case s.Fetch():
             cursor = find(session, command.cursor)
@@ -133,6 +135,16 @@ def _fetched(session: Session, cursor: Cursor, command: s.Fetch) -> Steps[tuple[
     job = Job(session.database.workers, lambda: fetch(cursor, command.direction, command.count))
     yield job
     return job.value()
+
+
+def _made(session: Session, cursor: Cursor) -> Steps[None]:
+    """Makes all rows of a cursor."""
+    if cursor.inline:
+        cursor.reach(None)
+        return
+    job = Job(session.database.workers, lambda: cursor.reach(None))
+    yield job
+    job.value()
 
 
 def goes_back(cursor: Cursor, direction: str, count: int | None) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 def run(session: Session, command: s.Utility) -> Steps[Result]:
     """Runs a definition command. Raises 25006 in a read-only transaction."""
     session.begin().check_writable()
+    session.engine.statement_snapshot(session.begin())  # at REPEATABLE READ it counts as the first statement
     return _steps(session, command)
 
 

@@ -21,6 +21,7 @@ def run(session: Session, command: Command) -> Steps[Result]:
         case s.Begin(modes=modes, tag=tag):
             if session.explicit:
                 session.notice("WARNING", "25001", "there is already a transaction in progress")
+                _change(session, modes)
                 return Result(tag)
             if session.transaction is None:
                 session.settings.begin()
