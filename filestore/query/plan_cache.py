@@ -4,11 +4,12 @@ A plan is right as long as the registry has not changed since it was made, so it
 Sessions whose open transaction has changed the registry do not use the plans. A parsed statement depends on its text
 alone. Least recently used entries go first.
 
-Thread rule: used with the engine lock held.
+Thread rule: any thread. It has a lock of its own, because statements are parsed without the engine lock.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -25,24 +26,22 @@ class PlanCache(Generic[T]):
     def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
         self._entries: OrderedDict[Hashable, T] = OrderedDict()
         self._entries_max = entries_max
-        self.hits = 0
-        self.misses = 0
+        self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> T | None:
         """The entry, None when there is none."""
-        found = self._entries.get(key)
-        if found is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._entries.move_to_end(key)
-        return found
+        with self._lock:
+            found = self._entries.get(key)
+            if found is not None:
+                self._entries.move_to_end(key)
+            return found
 
     def put(self, key: Hashable, entry: T) -> None:
         """Keeps an entry, dropping the least recently used one when full."""
-        self._entries[key] = entry
-        if len(self._entries) > self._entries_max:
-            self._entries.popitem(last=False)
+        with self._lock:
+            self._entries[key] = entry
+            if len(self._entries) > self._entries_max:
+                self._entries.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._entries)
