@@ -53,6 +53,8 @@ class Database:
         self.workers = ThreadPoolExecutor(_JOB_THREADS, thread_name_prefix="job")
         self.sessions: dict[int, Session] = {}
         self.started_us = time.time_ns() // 1000
+        self.facts: dict[str, int | str] = {}
+        """Settings that are the process's own, such as its port: whoever opened the database puts them here."""
         self._next_process_id = 1
         self._guard = threading.Lock()
         self.closed = False
@@ -64,7 +66,9 @@ class Database:
         Raises DirectoryInUse, DataCorrupted (naming the file), IncompatibleFormat.
         """
         options = options or DatabaseOptions()
-        return cls.over(open_filesystem(path, direct=options.direct), options)
+        database = cls.over(open_filesystem(path, direct=options.direct), options)
+        database.facts["data_directory"] = path
+        return database
 
     @classmethod
     def over(cls, filesystem: FileSystem, options: DatabaseOptions | None = None) -> Database:

@@ -57,11 +57,18 @@ class Settings:
     names: Callable[[Kind, int], str]
     """Names of oids of reg* types; a session puts its own here."""
 
-    def __init__(self, startup: Mapping[str, str] | None = None, *, user: str = "filestore") -> None:
-        """`startup` are a connection's parameters; what they set is what RESET returns to. Errors as `set`."""
+    def __init__(
+        self,
+        startup: Mapping[str, str] | None = None,
+        *,
+        user: str = "filestore",
+        facts: Mapping[str, int | str] | None = None,
+    ) -> None:
+        """`startup` are a connection's parameters; what they set is what RESET returns to. `facts` are the server's own
+        values of settings that nobody can set. Errors as `set`."""
         self.names = registered_number
         self._values: dict[str, Value] = {}
-        self._reset: dict[str, Value] = {"session_authorization": user}
+        self._reset: dict[str, Value] = {**(facts or {}), "session_authorization": user}
         self._undo: dict[str, Value | None] = {}
         self._after: dict[str, Value | None] = {}
         self._in_transaction = False

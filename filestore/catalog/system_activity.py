@@ -37,6 +37,8 @@ def _activity(source: Source) -> Iterator[Row]:
             "usesysid": OWNER_OID,
             "usename": session.user,
             "application_name": session.settings.application_name,
+            "client_addr": session.client[0],
+            "client_port": session.client[1],
             "backend_start": session.started_us,
             "xact_start": session.settings.transaction_us if transaction is not None else None,
             "query_start": session.settings.statement_us if session.statement_text else None,

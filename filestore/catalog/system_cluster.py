@@ -117,12 +117,12 @@ def _settings(source: Source) -> Iterator[Row]:
             "short_desc": setting.description,
             "context": setting.context,
             "vartype": _VARTYPES.get(setting.type, "string"),
-            "source": "default" if shown == default else "session",
+            "source": "default" if shown == default else "session" if setting.context == "user" else "command line",
             "min_val": _limit(setting.minimum),
             "max_val": _limit(setting.maximum),
             "enumvals": _choices(setting),
             "boot_val": default,
-            "reset_val": default,
+            "reset_val": default if setting.context == "user" else shown,
             "pending_restart": False,
         }
 

@@ -81,6 +81,11 @@ def _cancel(catalog: SessionCatalog, process_id: int) -> bool:
     return True
 
 
+def _listening(catalog: SessionCatalog, fact: str) -> int | str | None:
+    """Where the server listens; null for a session within this process."""
+    return catalog.session.database.facts.get(fact) if catalog.session.client[0] else None
+
+
 # --- definitions ----------------------------------------------------------------------------------
 
 
@@ -238,8 +243,8 @@ def _always(value: Any) -> Callable[..., Any]:
 _NULL: Final = (
     "obj_description col_description shobj_description pg_get_ruledef pg_get_triggerdef "
     "pg_get_functiondef pg_get_function_sqlbody pg_get_partkeydef pg_get_statisticsobjdef "
-    "pg_get_statisticsobjdef_columns acldefault inet_client_addr inet_server_addr inet_client_port "
-    "inet_server_port pg_partition_ancestors pg_partition_root"
+    "pg_get_statisticsobjdef_columns acldefault "
+    "pg_partition_ancestors pg_partition_root"
 )
 _GRANTED: Final = (
     "has_function_privilege has_type_privilege has_tablespace_privilege has_language_privilege "
@@ -259,6 +264,10 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "current_schema": _current_schema,
     "current_schemas": _current_schemas,
     "current_query": lambda catalog: catalog.session.statement_text,
+    "inet_client_addr": lambda catalog: catalog.session.client[0],
+    "inet_client_port": lambda catalog: catalog.session.client[1],
+    "inet_server_addr": lambda catalog: _listening(catalog, "listen_addresses"),
+    "inet_server_port": lambda catalog: _listening(catalog, "port"),
     "getdatabaseencoding": _always("UTF8"),
     "pg_backend_pid": lambda catalog: catalog.session.process_id,
     "current_setting": _current_setting,

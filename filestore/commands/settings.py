@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from filestore import errors
 from filestore.commands.transactions import checked_isolation
 from filestore.query import statements as s
 from filestore.query.plan import OutputColumn
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Command = s.SetVariable | s.ResetVariable | s.ShowVariable | s.Discard
 
+_ROLES = ("role", "session_authorization")
 _ISOLATION = ("default_transaction_isolation", "transaction_isolation")
 
 
@@ -30,6 +32,10 @@ def run(session: Session, command: Command) -> Steps[Result]:
             if local and not session.explicit:
                 session.notice("WARNING", "25P01", "SET LOCAL can only be used in transaction blocks")
                 return Result("SET")
+            if name.lower() in _ROLES and value is not None:
+                _check_role(session, name.lower(), value)
+            if name.lower() == "session_authorization":
+                return Result("SET")
             if name.lower() in _ISOLATION and isinstance(value, str):
                 # Here, because every later statement of the session would be refused, RESET included.
                 checked_isolation(value.lower())
@@ -37,6 +43,8 @@ def run(session: Session, command: Command) -> Steps[Result]:
             return Result("SET")
         case s.ResetVariable(name=None):
             session.settings.reset_all()
+            return Result("RESET")
+        case s.ResetVariable(name="session_authorization"):
             return Result("RESET")
         case s.ResetVariable(name=name):
             session.settings.reset(name or "")
@@ -55,6 +63,12 @@ def run(session: Session, command: Command) -> Steps[Result]:
             return Result(f"DISCARD {what.upper()}")
         case _:
             assert_never(command)
+
+
+def _check_role(session: Session, name: str, role: str) -> None:
+    """There is one role a session, its user. Errors with 22023 for any other."""
+    if role != session.user and not (name == "role" and role.lower() == "none"):
+        raise errors.InvalidParameterValue(f'role "{role}" does not exist')
 
 
 def shown_name(name: str) -> str:

@@ -73,6 +73,8 @@ class _From:
         self.context = context
         self.scope = scope
         self.query = query
+        self.before = Scope(scope.outer)
+        """What stands to the left of the item that is bound, within its joins."""
 
     def position(self, node: Any) -> int | None:
         offset = offset_of(node)
@@ -106,6 +108,7 @@ class _From:
                 self._lateral(join, scope)
                 continue
             right_scope = Scope(scope.outer)
+            self.before = scope
             right = self.factor(join.this, right_scope, offset + len(plan.columns))
             for inner in (join.this.args.get("joins") or []) if isinstance(join.this, exp.Table) else []:
                 right = self._join(inner, right, right_scope, offset + len(plan.columns))
@@ -273,8 +276,18 @@ class _From:
         from filestore.query.bind_query import subquery_binder
 
         outside = Scope(self.scope.outer)
-        binder = ExprBinder(self.context, outside, "function arguments", subquery_binder(self.context))
-        args = binder.all_of(call.expressions)
+        subquery = subquery_binder(self.context)
+        binder = ExprBinder(self.context, outside, "function arguments", subquery)
+        try:
+            args = binder.all_of(call.expressions)
+        except (errors.UndefinedColumn, errors.UndefinedTable):
+            left = Scope(None, self.scope.relations + self.before.relations, self.scope.visible + self.before.visible)
+            ExprBinder(self.context, left, "function arguments", subquery).all_of(call.expressions)  # or its error
+            raise errors.FeatureNotSupported(
+                "LATERAL is not supported: a function in FROM cannot read the tables before it",
+                hint=f"Call {name}() with constants, and compare with the column in ON or WHERE.",
+                position=self.position(node),
+            ) from None
         self.scope.correlated.extend(outside.correlated)
         found = select(SET_FUNCTIONS[name], tuple(a.type for a in args))
         if found == AMBIGUOUS:

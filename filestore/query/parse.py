@@ -19,6 +19,7 @@ from sqlglot.tokenizer_core import TokenType
 
 from filestore import errors
 from filestore.query import lexer
+from filestore.query.clauses import check_clauses
 from filestore.query.lexer import Piece, Token
 from filestore.query.names import RESERVED, resolve_type
 from filestore.query.parse_tokens import prepared
@@ -97,6 +98,7 @@ def _source(text: str, piece: Piece) -> Source:
     at, length = piece.start, 0
     _check_start(text, piece)
     _check_tokens(text, piece)
+    check_clauses(text, piece)
     for low, high, value in _replacements(piece.tokens):
         gap = text[at:low]
         parts += [gap, value]
@@ -133,9 +135,7 @@ def _check_tokens(text: str, piece: Piece) -> None:
             raise errors.FeatureNotSupported(f"{what} are not supported", position=token.start + 1)
         if token.kind == "op" and token.text not in _BUILT_OPERATORS:
             raise _unknown_operator(token)
-        if token.upper == "LIMIT":
-            _check_limit(piece.tokens, token)
-        elif token.upper in ("NUMERIC", "DECIMAL", "DEC"):
+        if token.upper in ("NUMERIC", "DECIMAL", "DEC"):
             _check_scale(piece.tokens, token)
     if previous == ",":
         raise lexer.syntax_error(text[: piece.end], None)
@@ -148,21 +148,6 @@ def _unknown_operator(token: Token) -> errors.Error:
     return errors.UndefinedFunction(f"operator does not exist: {token.text}", position=token.start + 1)
 
 
-def _check_limit(tokens: Sequence[Token], limit: Token) -> None:
-    """42601 for MySQL's `LIMIT 1, 2`."""
-    depth = 0
-    for token in tokens[tokens.index(limit) + 1 :]:
-        depth += {"(": 1, ")": -1}.get(token.text, 0) if token.kind == "punct" else 0
-        if depth < 0 or (depth == 0 and token.upper in _AFTER_LIMIT):
-            return
-        if depth == 0 and token.text == ",":
-            raise errors.SqlSyntaxError(
-                "LIMIT #,# syntax is not supported",
-                hint="Use separate LIMIT and OFFSET clauses.",
-                position=limit.start + 1,
-            )
-
-
 def _check_scale(tokens: Sequence[Token], word: Token) -> None:
     """0A000 for numeric(10,-2), which sqlglot cannot read."""
     at = tokens.index(word)
@@ -171,7 +156,6 @@ def _check_scale(tokens: Sequence[Token], word: Token) -> None:
         resolve_type("numeric", (int(texts[1]), -int(texts[4])), word.start + 1)
 
 
-_AFTER_LIMIT: Final = frozenset({"OFFSET", "FOR", "UNION", "INTERSECT", "EXCEPT", "FETCH"})
 _UNBUILT: Final = """
     @ |/ ||/ !! @> <@ && <-> -> ->> #> #>> #- @@ @@@ ? ?| ?& @? <<| |>> &< &> &<| |&> -|- ## ?- ?# ?-| ?|| ~= <^ >^
     <<= >>= ~<~ ~<=~ ~>~ ~>=~ *= *<> *< *> *<= *>= =>

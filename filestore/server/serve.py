@@ -194,6 +194,7 @@ async def _run(
     grpc: GrpcHandle | None = None
     try:
         ports = {"port": await _listen(listener, options)}
+        database.facts.update(port=ports["port"], listen_addresses=options.host, max_connections=options.connections)
         certificate = _pem(options)
         if options.flight_port >= 0:
             flight = start_flight(

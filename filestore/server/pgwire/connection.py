@@ -62,6 +62,7 @@ class Pipe(Protocol):
     """The network under one connection."""
 
     address: str | None
+    port: int | None
 
     def write(self, data: bytes) -> None: ...
     def close(self) -> None:
@@ -432,6 +433,7 @@ class Connection:
         settings = dict(request.settings)
         application_name = settings.pop("application_name", "")
         self.session = session = database.session(request.user, application_name, settings)
+        session.client = (self._pipe.address, self._pipe.port)
         dialogue = self._dialogue = Dialogue(session, database.lock, self._server.workers, self._flush_serving)
         dialogue.out += [*self._out, r.Authentication(r.AUTH_OK).encode()]
         self._out.clear()

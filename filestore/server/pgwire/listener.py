@@ -45,11 +45,12 @@ class Pipe(asyncio.Protocol):
         self._connection: Connection | None = None
         self._full: Wait | None = None
         self.address: str | None = None
+        self.port: int | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
         peer = transport.get_extra_info("peername")
-        self.address = peer[0] if isinstance(peer, tuple) else None
+        self.address, self.port = peer[:2] if isinstance(peer, tuple) else (None, None)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         self._connection = Connection(self._listener, self)
         self._listener.connections.add(self._connection)

@@ -26,6 +26,7 @@ class Loopback:
         self.tls = None
         self.workers = ThreadPoolExecutor(4)
         self.address = address
+        self.port = 54321
         self.written = bytearray()
         self.closed = False
         self.reading = True
