@@ -2,7 +2,8 @@
 
 `FILESTORE_CRASH_AT=name` (or `name@n` for the n-th time) in the environment ends the process there and then, without
 cleaning up, as SIGKILL would. `arm(name, action)` steps in within the process. Unarmed, a point costs a comparison.
-`NAMES` is the list that the kill tests walk through.
+`NAMES` is the list that the kill tests walk through: `STORE_NAMES` are reached by a store alone, `ENGINE_NAMES` only
+with tables above it.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ from filestore.hal import process
 VARIABLE: Final = "FILESTORE_CRASH_AT"
 EXIT_CODE: Final = 137  # what a shell reports for SIGKILL
 
-NAMES: Final = (
+STORE_NAMES: Final = (
+    "store:directories_made",
     "store:initialised",
     "log:batch_built",
     "log:written",
     "log:synced",
     "log:published",
     "log:header_written",
+    "log:file_renamed",
     "log:file_named",
     "log:file_switched",
+    "log:spare_written",
     "log:spare_zeroed",
+    "log:spare_renamed",
     "log:spare_named",
     "log:recycled",
     "log:trimmed",
@@ -44,11 +49,23 @@ NAMES: Final = (
     "recovery:read",
     "recovery:file_made",
     "recovery:epoch_switched",
+    "recovery:pages_cleaned",
     "recovery:cleaned",
     "sealed:written",
     "sealed:synced",
     "sealed:named",
 )
+ENGINE_NAMES: Final = (
+    "checkpoint:segments_chosen",
+    "checkpoint:segments_written",
+    "checkpoint:segments_installed",
+    "checkpoint:image_taken",
+    "recovery:checkpoint_loaded",
+    "recovery:run_replayed",
+    "recovery:tables_settled",
+)
+NAMES: Final = STORE_NAMES + ENGINE_NAMES
+
 
 class _Armed:
     """What is armed now. Class attributes: one per process."""

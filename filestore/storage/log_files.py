@@ -206,6 +206,7 @@ class LogFiles:
         file = self.fs.open(path, create=True)
         try:
             self._write_zeros(file)
+            crash_points.reach("log:spare_written")
             file.sync()
         except DiskFull:
             self.fs.unlink(path)
@@ -214,6 +215,7 @@ class LogFiles:
             file.close()
         crash_points.reach("log:spare_zeroed")
         self.fs.rename(path, final)
+        crash_points.reach("log:spare_renamed")
         self.fs.sync_dir(LOG_DIR)
         crash_points.reach("log:spare_named")
         with self._guard:
@@ -260,6 +262,7 @@ class LogFiles:
             file.close()
         crash_points.reach("log:header_written")
         self.fs.rename(path, header.path)
+        crash_points.reach("log:file_renamed")
         self.fs.sync_dir(LOG_DIR)
         crash_points.reach("log:file_named")
         with self._guard:

@@ -383,6 +383,7 @@ class Store:
             self.fs.unlink(MANIFEST_TEMP)
             self.fs.sync_dir("")
         self._pages.remove_strays()
+        crash_points.reach("recovery:pages_cleaned")
         live = {header.path for header in files.live}
         old = [path for _, path in list_log_files(self.fs) if path not in live]
         for path in old:
@@ -422,6 +423,7 @@ def _initialise(fs: FileSystem, options: StoreOptions) -> None:
         if not fs.exists(directory):
             fs.make_dir(directory)
     fs.sync_dir("")
+    crash_points.reach("store:directories_made")
     manifests.switch(fs, Manifest(uuid=options.random(16)), 0)
     crash_points.reach("store:initialised")
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from filestore import errors
+from filestore.storage import crash_points
 from filestore.storage import directory as d
 from filestore.storage.page_store import PageImage
 from filestore.storage.sealed import SealedSegment, encode_column
@@ -139,15 +140,19 @@ class Checkpointer:
                         hint="Restore a backup of the directory, or drop the table. The log is kept until then.",
                     )
                 chosen = choose(self.engine)
+            crash_points.reach("checkpoint:segments_chosen")
             for sealing in chosen:
                 write_sealed(self.engine, sealing)
+            crash_points.reach("checkpoint:segments_written")
             with self.engine.lock:
                 for sealing in chosen:
                     install(self.engine, sealing)
+                crash_points.reach("checkpoint:segments_installed")
                 try:
                     image = take_image(self.engine)
                 except BaseException as error:
                     raise self._end_store(error) from error
+            crash_points.reach("checkpoint:image_taken")
             try:
                 self.engine.store.checkpoint(image)
             except (errors.DiskFull, errors.StorageFailed):

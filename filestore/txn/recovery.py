@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from filestore.errors import DataCorrupted
+from filestore.storage import crash_points, table_checkpoint
 from filestore.storage import directory as d
-from filestore.storage import table_checkpoint
 from filestore.storage.registry import Registry
 from filestore.storage.replay import Replayer
 from filestore.storage.schema import KeyDef, TableDef
@@ -39,10 +39,13 @@ LOG: Final = logging.getLogger("filestore.txn")
 def recover(engine: Engine) -> tuple[int, int]:
     """Brings the engine's tables to the last committed state; returns (clock, next transaction id)."""
     clock, next_id = load_checkpoint(engine)
+    crash_points.reach("recovery:checkpoint_loaded")
     recovery = Recovery(engine)
     for run in engine.store.recover_runs():
         recovery.replayer.feed_run(run)
+        crash_points.reach("recovery:run_replayed")
     recovery.finish()
+    crash_points.reach("recovery:tables_settled")
     engine.store.finish_recovery()
     return max(clock, recovery.replayer.last_timestamp), max(next_id, recovery.replayer.last_transaction + 1)
 

@@ -188,7 +188,7 @@ def kill() -> None:
     raise Killed
 
 
-@pytest.mark.parametrize("point", crash_points.NAMES)
+@pytest.mark.parametrize("point", crash_points.STORE_NAMES)
 def test_kill_at_a_named_point_then_power_cuts(point: str) -> None:
     """A killed process leaves its writes in flight. Its successor must make durable what it builds upon."""
     disk = SimulatedDisk()

@@ -40,7 +40,7 @@ def promises(notes: Path) -> tuple[int, int]:
     return max(numbers["a"], default=0), max(numbers["s"], default=0)
 
 
-@pytest.mark.parametrize("point", crash_points.NAMES)
+@pytest.mark.parametrize("point", crash_points.STORE_NAMES)
 def test_killed_at(point: str, data_dir: Path) -> None:
     data_dir.parent.mkdir(exist_ok=True)
     notes = data_dir.parent / "notes"
