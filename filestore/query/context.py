@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from filestore import errors
 from filestore.hal import process
+from filestore.query.key_set import KeySet
 from filestore.query.pool import WorkerPool
 from filestore.storage.schema import KeyDef, TableDef
 from filestore.storage.vector import Batch, Vector
@@ -96,7 +97,7 @@ class ExecutionContext:
     ...), by name and canonical arguments. compile: when hot pipelines are fused: "always" (and waited for),
     "background", "never". statement_us and transaction_us are microseconds since 1970, UTC.
     lock: the engine lock, held while an index is read. measured: for EXPLAIN ANALYZE, (rows, milliseconds) of
-    every plan node by its id().
+    every plan node by its id(). keys: those that joins have hashed, by number (`plan.KeyUse`).
     """
 
     snapshot: Any = None
@@ -115,11 +116,16 @@ class ExecutionContext:
     ctes: Mapping[str, Rows] = field(default_factory=dict)
     lock: Any = field(default_factory=nullcontext)
     measured: dict[int, tuple[int, float]] | None = None
+    keys: dict[int, KeySet] = field(default_factory=dict)
     outer: Mapping[int, Vector] = field(default_factory=dict)
 
     def with_outer(self, values: Mapping[int, Vector]) -> ExecutionContext:
         """The same execution inside an `Applied` subquery: `values` of the row it is run for."""
         return replace(self, outer={**self.outer, **values})
+
+    def with_keys(self, keys: Mapping[int, KeySet]) -> ExecutionContext:
+        """The same execution with joins' keys handed out so far; a plan's joins add their own."""
+        return replace(self, keys=dict(keys))
 
     def with_ctes(self, ctes: Mapping[str, Rows]) -> ExecutionContext:
         """The same execution with more common table expressions in scope."""

@@ -87,11 +87,12 @@ def truth(vector: Vector) -> Array:
 def matching_rows(conditions: Sequence[e.Expr], batch: Batch, ctx: ExecutionContext) -> Array | None:
     """Positions (int64, ascending) of the rows for which all conditions are true; None when all rows are.
 
-    Later conditions that could raise an error see only rows that passed the earlier ones.
+    Later conditions that could raise an error see only rows that passed the earlier ones, and so does every one once
+    few rows have passed.
     """
     mask: Array | None = None
     for condition in conditions:
-        if mask is None or cannot_fail(condition):
+        if mask is None or (cannot_fail(condition) and _FEW * np.count_nonzero(mask) > batch.length):
             own = truth(broadcast(ev(condition, batch, ctx), batch.length))
             mask = own if mask is None else mask & own
             continue
@@ -104,6 +105,8 @@ def matching_rows(conditions: Sequence[e.Expr], batch: Batch, ctx: ExecutionCont
     return np.flatnonzero(mask)
 
 
+_FEW = 8
+"""Copying the rows that have passed pays when they are fewer than one in so many."""
 _SAFE_CALLS = frozenset(
     {"eq", "ne", "lt", "le", "gt", "ge", "distinct", "not_distinct", "like", "ilike", "starts_with"}
 )

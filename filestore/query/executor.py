@@ -21,7 +21,7 @@ from filestore.query.operators.aggregate import aggregated
 from filestore.query.operators.distinct import compared, distinct, union_all
 from filestore.query.operators.fused_aggregate import aggregated_fused, fused_loop
 from filestore.query.operators.index_scan import index_lookup, index_range
-from filestore.query.operators.join import joined
+from filestore.query.operators.join import Built, build, probed
 from filestore.query.operators.limit import checked_count, limited
 from filestore.query.operators.scan import scan
 from filestore.query.operators.sort import sorted_rows
@@ -35,6 +35,7 @@ def execute(plan: p.Plan, ctx: ExecutionContext) -> Iterator[Batch]:
 
     Thread rule: consumed by one thread; work is spread over ctx.pool.
     """
+    ctx = ctx.with_keys({})  # numbers are a plan's own
     for batch in stream(plan, ctx).batches(ctx):
         ctx.cancel.check()
         yield batch
@@ -42,7 +43,10 @@ def execute(plan: p.Plan, ctx: ExecutionContext) -> Iterator[Batch]:
 
 def stream(plan: p.Plan, ctx: ExecutionContext) -> Stream:
     """The plan's rows as a stream; breakers run when the stream's items are first asked for."""
-    found = _stream(plan, ctx)
+    return _measured(plan, _stream(plan, ctx), ctx)
+
+
+def _measured(plan: p.Plan, found: Stream, ctx: ExecutionContext) -> Stream:
     return found if ctx.measured is None else found.measured(id(plan), ctx.measured)
 
 
@@ -68,7 +72,7 @@ def _stream(plan: p.Plan, ctx: ExecutionContext) -> Stream:
             return _aggregate(plan, ctx)
         # JOIN
         case p.Join():
-            return _join(plan, ctx)
+            return _joined(plan, ctx)
         # ORDER BY
         case p.Sort():
             return _sort(plan, ctx)
@@ -140,11 +144,22 @@ def _aggregate(plan: p.Aggregate, ctx: ExecutionContext) -> Stream:
     return _late(lambda: aggregated(source, keys, calls, ctx), rows)
 
 
-def _join(plan: p.Join, ctx: ExecutionContext) -> Stream:
-    left, right = stream(plan.left, ctx), stream(plan.right, ctx)
-    keys = {"left_keys": _all_held(plan.left_keys, ctx), "right_keys": _all_held(plan.right_keys, ctx)}
-    node = p.Join(plan.columns, plan.kind, plan.left, plan.right, **keys, residual=plan.residual)
-    return joined(node, left, right, _held(plan.residual, ctx), ctx)
+def _joined(plan: p.Join, ctx: ExecutionContext) -> Stream:
+    """All joins of a spine: the right sides are hashed in the order of their ranks, each with the keys at hand of those
+    before it; then the rows of the leftmost input pass through the joins.
+    """
+    joins = p.spine(plan)
+    ctx = ctx.with_keys(ctx.keys)
+    hashed: dict[int, Built] = {}
+    for node in sorted(joins, key=lambda j: j.rank):
+        hashed[id(node)] = built = build(node, stream(node.right, ctx), _all_held(node.right_keys, ctx), ctx)
+        ctx.keys.update(built.handed_out(node))
+    rows = stream(joins[-1].left, ctx)
+    for node in reversed(joins):
+        left_keys, residual = _all_held(node.left_keys, ctx), _held(node.residual, ctx)
+        rows = probed(node, rows, hashed[id(node)], left_keys, residual, ctx)
+        rows = rows if node is plan else _measured(node, rows, ctx)
+    return rows
 
 
 def _sort(plan: p.Sort, ctx: ExecutionContext) -> Stream:

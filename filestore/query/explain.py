@@ -185,6 +185,9 @@ def _describe_scan(plan: p.Scan | p.IndexLookup | p.IndexRange) -> tuple[str, li
     details.insert(0, ("Output", ", ".join(quote(c.name) if c.name else "address" for c in plan.columns)))
     if plan.predicate is not None:
         details.append(("Filter", show(plan.predicate, plan.columns)))
+    if isinstance(plan, p.Scan) and plan.keys:
+        uses = [f"({quote(plan.columns[k.column].name)} = ANY {k.source})" for k in plan.keys]
+        details.append(("Hashed Keys", " AND ".join(uses)))
     return title, details
 
 
@@ -199,7 +202,7 @@ def _range_condition(plan: p.IndexRange) -> str:
 
 
 def _describe_join(plan: p.Join) -> tuple[str, list[tuple[str, str]]]:
-    word = "" if plan.kind in (p.JoinKind.INNER, p.JoinKind.CROSS) else f" {plan.kind.value.capitalize()}"
+    word = "" if plan.kind in (p.JoinKind.INNER, p.JoinKind.CROSS) else f" {plan.kind.value.title()}"
     details: list[tuple[str, str]] = []
     if plan.left_keys:
         pairs = zip(plan.left_keys, plan.right_keys, strict=True)

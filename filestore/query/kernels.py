@@ -300,6 +300,64 @@ def fill_matches(codes: Any, offsets: Any, rows: Any, start: Any, end: Any, prob
 
 
 @njit(nogil=True, cache=True)
+def map_keys(keys: Any, low: Any, bits: Any) -> None:
+    """Sets bit keys[i] - low of the uint64 words `bits`."""
+    for i in range(len(keys)):
+        place = np.uint64(keys[i]) - np.uint64(low)
+        bits[place >> np.uint64(6)] |= np.uint64(1) << (place & np.uint64(63))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _two_bits(h: Any) -> Any:
+    """Two bits of a word, from the high bits of a hash (the low ones choose the word)."""
+    return (np.uint64(1) << (h >> np.uint64(58))) | (np.uint64(1) << ((h >> np.uint64(52)) & np.uint64(63)))
+
+
+@njit(nogil=True, cache=True)
+def bloom_keys(keys: Any, bits: Any) -> None:
+    """Sets two bits for each key in one of the uint64 words `bits`, a power of two of them."""
+    mask = np.uint64(len(bits) - 1)
+    for i in range(len(keys)):
+        h = mix(np.uint64(keys[i]))
+        bits[h & mask] |= _two_bits(h)
+
+
+@njit(nogil=True, cache=True)
+def select_mapped(keys: Any, rows: Any, every: bool, low: Any, high: Any, bits: Any, out: Any) -> Any:
+    """out[k] = the k-th position j with the bit of keys[rows[j]] (keys[j] with `every`) set; returns their number.
+
+    keys: integers of any width. No branch depends on what is found, so that mixed answers cost no more than clear ones.
+    """
+    found = 0
+    base = np.uint64(np.int64(low))
+    span = np.uint64(np.int64(high)) - base
+    for j in range(len(keys) if every else len(rows)):
+        place = np.uint64(np.int64(keys[j if every else rows[j]])) - base
+        inside = place <= span
+        place = place if inside else np.uint64(0)
+        bit = (bits[place >> np.uint64(6)] >> (place & np.uint64(63))) & np.uint64(1)
+        out[found] = j
+        if inside:
+            found += int(bit)
+    return found
+
+
+@njit(nogil=True, cache=True)
+def select_bloomed(keys: Any, rows: Any, every: bool, low: Any, high: Any, bits: Any, out: Any) -> Any:
+    """As select_mapped, of keys in low..high for which bloom_keys has set both bits."""
+    found = 0
+    mask = np.uint64(len(bits) - 1)
+    for j in range(len(keys) if every else len(rows)):
+        key = np.int64(keys[j if every else rows[j]])
+        h = mix(np.uint64(key))
+        wanted = _two_bits(h)
+        out[found] = j
+        if (bits[h & mask] & wanted) == wanted and low <= key <= high:
+            found += 1
+    return found
+
+
+@njit(nogil=True, cache=True)
 def keep_counts(codes: Any, left_counts: Any, right_counts: Any, intersect: bool, taken: Any, keep: Any) -> None:
     """INTERSECT ALL / EXCEPT ALL: keep[i] for left row i while its code's share of copies lasts; `taken` counts
     them.
@@ -369,6 +427,12 @@ def _warm() -> None:
     count_matches(codes, offsets, 0, 10)
     fill_matches(codes, offsets, firsts, 0, 0, codes, codes)
     keep_counts(codes, codes, codes, True, firsts, np.zeros(4, np.bool_))
+    bits = np.zeros(1, np.uint64)
+    map_keys(keys, 0, bits)
+    bloom_keys(keys, bits)
+    for narrow in (keys, frozen(keys.astype(np.int32))):
+        for kernel in (select_mapped, select_bloomed):
+            kernel(narrow, keys, True, 0, 3, frozen(bits), codes)
     pack_views(views, heap, frozen(np.zeros(0, np.bool_)), views.copy(), np.zeros(1, np.uint8), 0)
 
 

@@ -14,9 +14,11 @@ from typing import Final
 from filestore.query import expr as e
 from filestore.query import plan as p
 from filestore.query.plan import Bound, Plan
+from filestore.query.rules.choose_build_side import choose_build_side
 from filestore.query.rules.choose_index import choose_index
 from filestore.query.rules.extract_join_keys import extract_join_keys
 from filestore.query.rules.fold_constants import fold_constants
+from filestore.query.rules.hand_out_keys import hand_out_keys
 from filestore.query.rules.limit_into_sort import limit_into_sort
 from filestore.query.rules.merge_projects import merge_projects
 from filestore.query.rules.order_joins import order_joins
@@ -45,11 +47,13 @@ RULES: Final[tuple[Rule, ...]] = (
     _plain(push_down_predicates),
     _plain(extract_join_keys),
     order_joins,
+    choose_build_side,
     _plain(merge_projects),
     choose_index,
     _plain(prune_columns),
     _plain(merge_projects),
     _plain(limit_into_sort),
+    hand_out_keys,
 )
 
 

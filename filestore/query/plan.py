@@ -38,17 +38,31 @@ class OneRow(Plan):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyUse:
+    """A scan's output column whose values, in all rows that can matter, are among the keys that a join has hashed.
+
+    `number` is the one under which the join hands its keys out (`Join.hands_out`); `source` names them, for display.
+    """
+
+    column: int
+    number: int
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Scan(Plan):
     """Visible rows of a stored table.
 
     `ordinals` are the table's columns read, in output order; with `address` an int64 column of version addresses
-    follows them. `predicate` is over the output columns and is applied inside the scan.
+    follows them. `predicate` is over the output columns and is applied inside the scan. `keys` may be applied, or
+    not: rows without these keys come to nothing further up.
     """
 
     table: TableDef
     ordinals: tuple[int, ...]
     predicate: Expr | None = None
     address: bool = False
+    keys: tuple[KeyUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +162,8 @@ class JoinKind(enum.Enum):
     CROSS = "cross"
     SEMI = "semi"
     ANTI = "anti"
+    RIGHT_SEMI = "right semi"
+    RIGHT_ANTI = "right anti"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +171,10 @@ class Join(Plan):
     """Hash join on equal `left_keys`/`right_keys` (each over its own side), with `residual` over left columns then
     right.
 
-    Without keys: nested loops over blocks. SEMI and ANTI output the left columns only.
+    Without keys: nested loops over blocks. SEMI and ANTI output the left columns only, RIGHT_SEMI and RIGHT_ANTI the
+    right ones: the side that is hashed. `rank` orders the hashing of the right sides of joins that are each other's
+    left input (`spine`), least first; of a side's keys, `hands_out` gives (position, number) of those that scans
+    which run later may use (`KeyUse`).
     """
 
     kind: JoinKind
@@ -164,6 +183,23 @@ class Join(Plan):
     left_keys: tuple[Expr, ...]
     right_keys: tuple[Expr, ...]
     residual: Expr | None = None
+    rank: int = 0
+    hands_out: tuple[tuple[int, int], ...] = ()
+
+
+_SPINE = frozenset({JoinKind.INNER, JoinKind.CROSS, JoinKind.LEFT, JoinKind.SEMI, JoinKind.ANTI})
+
+
+def spine(plan: Join) -> list[Join]:
+    """Joins that are each other's left input and keep the left columns where they are, top first: one stream of rows
+    passes through all of them.
+    """
+    found = [plan]
+    while (
+        found[-1].kind in _SPINE and isinstance(below := found[-1].left, Join) and below.kind in _SPINE
+    ):
+        found.append(below)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,10 @@ more than it saves.
 A work item may take the engine lock (an index is read under it). A caller that holds the lock itself would wait for
 helpers that wait for it; its map runs inline.
 
+Items that are there already (a list, a range) are taken by whoever is free. Making the items of an iterator may be
+the bulk of the work, and a map of its own (an aggregation below a sort): then the caller makes them, a few ahead, and
+no helper ever waits for one, so that they are free for the map within.
+
 Not here: priorities, and a way to take a morsel away from a thread that has begun it.
 """
 
@@ -16,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -29,6 +34,9 @@ INLINE_ROWS = 100_000
 """Below this many rows the work stays on the caller's thread."""
 WINDOW_PER_THREAD = 4
 """Results that may be finished or in work ahead of the reader, per thread."""
+
+_AHEAD = 4
+"""Items that a caller makes before it works on one: some for each helper of a small machine."""
 
 
 class WorkerPool:
@@ -67,6 +75,7 @@ class WorkerPool:
         job = _Job(work, items, self.threads * WINDOW_PER_THREAD)
         try:
             while True:
+                job.supply()
                 # Helpers leave a job whose window is full, so that a slow reader keeps no thread from other queries.
                 for _ in range(job.helpers_wanted(self.threads - 1)):
                     self._jobs.put(job)
@@ -112,11 +121,13 @@ class WorkerPool:
 
 
 class _Job(Generic[T, R]):
-    """One map: an iterator of items behind a lock, and the results that wait for their turn."""
+    """One map: its items behind a lock, and the results that wait for their turn."""
 
     def __init__(self, work: Callable[[T], R], items: Iterable[T], window: int) -> None:
         self._work = work
         self._items = iter(items)
+        self._made = isinstance(items, list | range | tuple)
+        self._waiting: deque[T] = deque()  # made by the caller, wanted by nobody yet
         self._window = window
         self._ready = threading.Condition()
         self._results: dict[int, R] = {}
@@ -131,9 +142,29 @@ class _Job(Generic[T, R]):
         with self._ready:
             if self._finished or self._taken - self._read > self._window // 2:
                 return 0
+            if not self._made and not self._waiting:
+                return 0
             wanted = most - self._helpers
             self._helpers = most
             return wanted
+
+    def supply(self) -> None:
+        """Called by the caller: makes a few items ahead when only it may make them."""
+        while not self._made:
+            with self._ready:
+                if self._finished or len(self._waiting) >= _AHEAD or self._taken - self._read >= self._window:
+                    return
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._made = True
+                return
+            except BaseException as error:  # noqa: BLE001 - raised to the caller in its turn
+                with self._ready:
+                    self._fail(error)
+                return
+            with self._ready:
+                self._waiting.append(item)
 
     def help(self) -> None:
         """Works until there is nothing to do."""
@@ -147,15 +178,20 @@ class _Job(Generic[T, R]):
         with self._ready:
             if self._finished or self._taken - self._read >= self._window:
                 return False
-            try:
-                item = next(self._items)
-            except StopIteration:
-                self._finished = True
-                self._ready.notify_all()
+            if self._waiting:
+                item = self._waiting.popleft()
+            elif not self._made:
                 return False
-            except BaseException as error:  # noqa: BLE001 - handed to the reader
-                self._fail(error)
-                return False
+            else:
+                try:
+                    item = next(self._items)
+                except StopIteration:
+                    self._finished = True
+                    self._ready.notify_all()
+                    return False
+                except BaseException as error:  # noqa: BLE001 - handed to the reader
+                    self._fail(error)
+                    return False
             index = self._taken
             self._taken += 1
         try:
@@ -188,12 +224,14 @@ class _Job(Generic[T, R]):
                     return (result,)
                 if self._finished and self._read >= self._taken:
                     return None
+            self.supply()
             if not self.step():
                 with self._ready:
                     while not (
                         self._error is not None
                         or self._read in self._results
                         or (self._finished and self._read >= self._taken)
+                        or (not self._made and self._taken - self._read < self._window and not self._waiting)
                     ):
                         self._ready.wait()
 
@@ -201,4 +239,5 @@ class _Job(Generic[T, R]):
         with self._ready:
             self._finished = True
             self._results.clear()
+            self._waiting.clear()
             self._ready.notify_all()

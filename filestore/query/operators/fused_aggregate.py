@@ -30,7 +30,9 @@ def fused_loop(
         return None
     if any(_has_subquery(x) for x in (*plan.keys, *plan.calls)) or _plan_has_subquery(plan.input):
         return None
-    return fused(plan.input, plan.keys, plan.calls, lambda x: hold(x, ctx, run))
+    made = fused(plan.input, plan.keys, plan.calls, lambda x: hold(x, ctx, run))
+    # The loop reads every row; with joins' keys at hand the vectorised way reads few.
+    return None if made is None or any(use.number in ctx.keys for use in made[0].keys) else made
 
 
 def _has_subquery(expr: e.Expr) -> bool:

@@ -1,11 +1,14 @@
 """Hash join: the right side is built into a table of dense key codes, left morsels probe it in parallel.
 
-Rows of the build side are listed by code (`offsets`, `rows`), so a probe is one lookup and one gather. Outputs of
-every kind keep the left side's order, then the right side's. Without keys every row has code 0 and the same code
-does nested loops, a bounded number of pairs at a time. A residual condition is evaluated over pairs before any
-column that it does not need is gathered.
+Rows of the build side are listed by code (`offsets`, `rows`), so a probe is one lookup and one gather. Where no key
+comes twice and none is null, a row's code is its number, and nothing is listed. Outputs of every kind keep the left
+side's order, then the right side's. Without keys every row has code 0 and the same code does nested loops, a bounded
+number of pairs at a time. A residual condition is evaluated over pairs before any column that it does not need is
+gathered.
 
-RIGHT and FULL joins remember which build rows found a partner; the others follow at the end. Null keys match nothing.
+RIGHT and FULL joins remember which build rows found a partner; the others follow at the end. RIGHT_SEMI and
+RIGHT_ANTI do nothing but remember: their rows are those of the build side that found one, or none. Null keys match
+nothing.
 
 Not here: spilling; the build side must fit in memory.
 """
@@ -21,8 +24,9 @@ from filestore.query import expr as e
 from filestore.query import kernels
 from filestore.query.context import ExecutionContext
 from filestore.query.evaluate import columns_read, evaluate, matching_rows
+from filestore.query.key_set import KeySet, key_set
 from filestore.query.keys import KeyTable
-from filestore.query.operators.stream import Stream
+from filestore.query.operators.stream import MORSEL_ROWS, Stream
 from filestore.query.plan import Join, JoinKind
 from filestore.query.vectors import concat_batches, null_vector, take_or_null
 from filestore.storage.vector import Array, Batch, Vector
@@ -33,38 +37,64 @@ PAIRS = 1 << 18
 
 _KEEPS_LEFT = (JoinKind.LEFT, JoinKind.FULL)
 _KEEPS_RIGHT = (JoinKind.RIGHT, JoinKind.FULL)
+_ONLY_RIGHT = (JoinKind.RIGHT_SEMI, JoinKind.RIGHT_ANTI)
 
 
 @dataclass(slots=True)
 class Built:
-    """The build side: its rows, the key table, and the rows of every code; `unique` rows per code when no code has
-    two.
+    """The build side: its rows, their keys, the key table, and the rows of every code; `unique` when no code has two
+    rows, and `direct` when code i is row i (`rows` is empty then).
     """
 
     batch: Batch
+    keys: list[Vector]
     table: KeyTable
     offsets: Array
     rows: Array
     unique: bool
+    direct: bool
     matched: Array
 
+    def handed_out(self, node: Join) -> dict[int, KeySet]:
+        """The sets of the keys that the node hands out, by number."""
+        made = {number: key_set(self.keys, position) for position, number in node.hands_out}
+        return {number: keys for number, keys in made.items() if keys is not None}
 
-def build(batch: Batch, keys: Sequence[Vector], track: bool) -> Built:
-    """Builds the table of a join's right side."""
+    def row_of(self, codes: Array) -> Array:
+        """The row of each code of a unique table, -1 for code -1."""
+        if self.direct:
+            return codes
+        if len(self.rows) == 0:
+            return np.full(len(codes), -1, np.int64)
+        return np.where(codes >= 0, self.rows[self.offsets[np.maximum(codes, 0)]], -1)
+
+
+def build(node: Join, right: Stream, right_keys: Sequence[e.Expr], ctx: ExecutionContext) -> Built:
+    """Reads a join's right side and builds its table."""
+    batch = concat_batches(list(right.batches(ctx)), [c.type for c in node.right.columns])
+    keys = [evaluate(k, batch, ctx) for k in right_keys]
     table = KeyTable(keys, batch.length)
+    matched = np.zeros(batch.length if node.kind in _KEEPS_RIGHT or node.kind in _ONLY_RIGHT else 0, np.bool_)
+    none = np.zeros(0, np.int64)
+    if keys and table.count == batch.length and batch.length and not any(k.valid is not None for k in keys):
+        # Codes are numbered by first appearance, and each row was the first with its key.
+        return Built(batch, keys, table, none, none, True, True, matched)
     offsets = np.zeros(table.count + 2, np.int64)
     most = kernels.count_codes(table.codes, offsets)
     np.cumsum(offsets, out=offsets)
     rows = np.empty(int(offsets[-1]), np.int64)
     kernels.list_rows(table.codes, offsets, rows)
-    return Built(batch, table, offsets, rows, most <= 1, np.zeros(batch.length if track else 0, np.bool_))
+    return Built(batch, keys, table, offsets, rows, most <= 1, False, matched)
 
 
 class Probe:
     """The probing half of a join; `run` is called by all workers."""
 
-    def __init__(self, node: Join, built: Built, residual: e.Expr | None, ctx: ExecutionContext) -> None:
+    def __init__(
+        self, node: Join, built: Built, keys: Sequence[e.Expr], residual: e.Expr | None, ctx: ExecutionContext
+    ) -> None:
         self.node = node
+        self.keys = keys
         self.built = built
         self.conditions = e.conjuncts(residual)
         self.wanted = {i for c in self.conditions for i in columns_read(c)}
@@ -72,8 +102,7 @@ class Probe:
 
     def run(self, batch: Batch) -> Iterator[Batch]:
         """The join's output for one left batch."""
-        keys = [evaluate(k, batch, self.ctx) for k in self.node.left_keys]
-        codes = self.built.table.lookup(keys, batch.length)
+        codes = self._codes(batch)
         kind = self.node.kind
         if kind in (JoinKind.SEMI, JoinKind.ANTI):
             found = self._partnered(batch, codes) if self.conditions else codes >= 0
@@ -82,20 +111,40 @@ class Probe:
         if self.built.unique and not self.conditions:
             yield self._unique(batch, codes)
             return
-        start = 0
-        while start < batch.length:
-            end, count = kernels.count_matches(codes, self.built.offsets, start, PAIRS)
+        for start, end, count in self._steps(codes):
             yield self._pairs(batch, codes, start, end, count)
-            start = end
             self.ctx.cancel.check()
+
+    def mark(self, batches: Iterator[Batch]) -> None:
+        """Remembers the build rows that find a partner among the batches."""
+        matched = self.built.matched
+        for batch in batches:
+            codes = self._codes(batch)
+            if self.conditions or not self.built.unique:
+                for start, end, count in self._steps(codes):
+                    matched[self._matches(batch, codes, start, end, count)[1]] = True
+            else:
+                right = self.built.row_of(codes)
+                matched[right[right >= 0]] = True
+
+    def _codes(self, batch: Batch) -> Array:
+        return self.built.table.lookup([evaluate(k, batch, self.ctx) for k in self.keys], batch.length)
+
+    def _steps(self, codes: Array) -> Iterator[tuple[int, int, int]]:
+        """(first row, end row, pairs) of pieces of a batch that make a bounded number of pairs."""
+        start = 0
+        while start < len(codes):
+            if self.built.direct:
+                yield start, len(codes), int(np.count_nonzero(codes >= 0))
+                return
+            end, count = kernels.count_matches(codes, self.built.offsets, start, PAIRS)
+            yield start, end, count
+            start = end
 
     def _unique(self, batch: Batch, codes: Array) -> Batch:
         """At most one partner each, no residual: one gather."""
         kind = self.node.kind
-        if len(self.built.rows) == 0:
-            right = np.full(batch.length, -1, np.int64)
-        else:
-            right = np.where(codes >= 0, self.built.rows[self.built.offsets[np.maximum(codes, 0)]], -1)
+        right = self.built.row_of(codes)
         if kind in _KEEPS_RIGHT:
             self.built.matched[right[right >= 0]] = True
         if kind in _KEEPS_LEFT or (codes >= 0).all():
@@ -110,8 +159,12 @@ class Probe:
 
     def _matches(self, batch: Batch, codes: Array, start: int, end: int, count: int) -> tuple[Array, Array]:
         """(left, right) positions of the pairs of left rows start..end that pass the residual."""
-        left, right = np.empty(count, np.int64), np.empty(count, np.int64)
-        kernels.fill_matches(codes, self.built.offsets, self.built.rows, start, end, left, right)
+        if self.built.direct:
+            left = np.flatnonzero(codes >= 0)
+            right = codes[left]
+        else:
+            left, right = np.empty(count, np.int64), np.empty(count, np.int64)
+            kernels.fill_matches(codes, self.built.offsets, self.built.rows, start, end, left, right)
         if self.conditions and count:
             blank = Vector(INT8, np.empty(0, np.int64))
             width = len(batch.columns)
@@ -142,26 +195,32 @@ class Probe:
     def _partnered(self, batch: Batch, codes: Array) -> Array:
         """Which left rows have a pair that passes the residual."""
         found = np.zeros(batch.length, np.bool_)
-        start = 0
-        while start < batch.length:
-            end, count = kernels.count_matches(codes, self.built.offsets, start, PAIRS)
+        for start, end, count in self._steps(codes):
             found[self._matches(batch, codes, start, end, count)[0]] = True
-            start = end
         return found
 
 
-def joined(node: Join, left: Stream, right: Stream, residual: e.Expr | None, ctx: ExecutionContext) -> Stream:
-    """The rows of a Join node over its inputs; the right one is read when the first row is asked for."""
-    keeps_right = node.kind in _KEEPS_RIGHT
-    types = [c.type for c in node.right.columns]
-    batch = concat_batches(list(right.batches(ctx)), types)
-    keys = [evaluate(k, batch, ctx) for k in node.right_keys]
-    probe = Probe(node, build(batch, keys, keeps_right), residual, ctx)
+def probed(
+    node: Join, left: Stream, built: Built, left_keys: Sequence[e.Expr], residual: e.Expr | None, ctx: ExecutionContext
+) -> Stream:
+    """The rows of a Join node: its left rows sent through the table of its right ones."""
+    probe = Probe(node, built, left_keys, residual, ctx)
+    if node.kind in _ONLY_RIGHT:
+        return Stream.of_batches(_marked(left, probe, node, ctx), built.batch.length)
     bulky = not node.left_keys and node.kind not in (JoinKind.SEMI, JoinKind.ANTI)
     stream = left.expanded(probe.run, bulky)
-    if not keeps_right:
+    if node.kind not in _KEEPS_RIGHT:
         return stream
     return Stream.of_batches(_with_unmatched(stream, probe, node, ctx), stream.rows)
+
+
+def _marked(left: Stream, probe: Probe, node: Join, ctx: ExecutionContext) -> Iterator[Batch]:
+    for _ in left.fold(ctx, probe.mark):
+        pass
+    matched = probe.built.matched
+    rows = np.flatnonzero(matched if node.kind is JoinKind.RIGHT_SEMI else ~matched)
+    for low in range(0, len(rows), MORSEL_ROWS):
+        yield probe.built.batch.take(rows[low : low + MORSEL_ROWS])
 
 
 def _with_unmatched(stream: Stream, probe: Probe, node: Join, ctx: ExecutionContext) -> Iterator[Batch]:

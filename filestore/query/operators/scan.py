@@ -1,8 +1,8 @@
 """Scan: the visible rows of a stored table that satisfy a predicate, one storage unit per piece of work.
 
-Units whose zone map excludes every row are skipped. The predicate's columns are read first; the others only for
-the rows that pass (late materialisation: `ScanUnit.batch` hands out views of the segment, a gather copies only
-what is kept).
+Units whose zone map excludes every row are skipped. The predicate's columns are looked at first; then those whose
+keys a join further up has hashed (`Sieve`); columns are copied only for the rows that pass (late materialisation:
+`ScanUnit.batch` hands out views of the segment).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from filestore.query import expr as e
 from filestore.query.context import ExecutionContext
 from filestore.query.evaluate import columns_read, ev, matching_rows
+from filestore.query.key_set import KeySet
 from filestore.query.operators.stream import MORSEL_ROWS, Stream
 from filestore.query.plan import Scan
 from filestore.query.vectors import to_python
@@ -22,7 +23,53 @@ from filestore.storage.vector import Array, Batch, Vector
 from filestore.types import INT8, INTEGER_KINDS, Kind
 
 _ZONED = INTEGER_KINDS | {Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.TIME, Kind.NUMERIC}
+_TRIAL_ROWS = 2 * MORSEL_ROWS
+_KEEPS_MOST = 0.8
+"""Asking costs about as much as copying a column or two: what keeps more than this is not asked again."""
 _SWAPPED = {"eq": "eq", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
+
+
+class Sieve:
+    """A column of a scan and the keys that it is joined on. It is left out once it has been seen to keep most rows.
+
+    Thread rule: used by all workers; the counts are estimates, so that a lost addition does no harm.
+    """
+
+    __slots__ = ("column", "kept", "keys", "seen")
+
+    def __init__(self, column: int, keys: KeySet) -> None:
+        self.column = column
+        self.keys = keys
+        self.seen = 0
+        self.kept = 0
+
+    @property
+    def share(self) -> float:
+        """Of the rows seen so far, those that were kept."""
+        return self.kept / max(self.seen, 1)
+
+    @property
+    def useless(self) -> bool:
+        return self.seen >= _TRIAL_ROWS and self.share > _KEEPS_MOST
+
+    def excludes(self, unit: Any, ordinals: Sequence[int]) -> bool:
+        """Whether no row of a unit can have one of the keys."""
+        zone = unit.zone(ordinals[self.column])
+        if zone is None or zone[0] is None or not isinstance(zone[0], int | np.integer):
+            return self.keys.empty
+        return self.keys.excludes(int(zone[0]), int(zone[1]))
+
+    def passing(self, column: Vector, rows: Array | None) -> Array:
+        """Positions in `rows` (None: in the column) of the rows that may have one of the keys."""
+        found = self.keys.select(column, rows)
+        self.seen += len(column) if rows is None else len(rows)
+        self.kept += len(found)
+        return found
+
+
+def sieves_of(node: Scan, ctx: ExecutionContext) -> list[Sieve]:
+    """The node's sieves whose keys are at hand."""
+    return [Sieve(use.column, ctx.keys[use.number]) for use in node.keys if use.number in ctx.keys]
 
 
 def scan(node: Scan, predicate: e.Expr | None, ctx: ExecutionContext) -> Stream:
@@ -33,10 +80,13 @@ def scan(node: Scan, predicate: e.Expr | None, ctx: ExecutionContext) -> Stream:
     skip = zone_tests(node, conditions, ctx)
     if skip:
         units = [u for u in units if not any(excluded(u) for excluded in skip)]
+    sieves = sieves_of(node, ctx)
+    if sieves:
+        units = [u for u in units if not any(s.excludes(u, node.ordinals) for s in sieves)]
 
     def run(item: tuple[Any, int, int]) -> Iterator[Batch]:
         unit, low, high = item
-        yield read_unit(unit, low, high, node, conditions, ctx)
+        yield read_unit(unit, low, high, node, conditions, ctx, sieves)
 
     items = [
         (unit, low, min(low + MORSEL_ROWS, unit.rows)) for unit in units for low in range(0, unit.rows, MORSEL_ROWS)
@@ -44,49 +94,57 @@ def scan(node: Scan, predicate: e.Expr | None, ctx: ExecutionContext) -> Stream:
     return Stream(items, run, sum(u.rows for u in units))
 
 
-def read_unit(unit: Any, low: int, high: int, node: Scan, conditions: Sequence[e.Expr], ctx: ExecutionContext) -> Batch:
+def read_unit(
+    unit: Any,
+    low: int,
+    high: int,
+    node: Scan,
+    conditions: Sequence[e.Expr],
+    ctx: ExecutionContext,
+    sieves: Sequence[Sieve] = (),
+) -> Batch:
     """The node's output for rows low..high of a unit."""
-    count = high - low
-    width = len(node.ordinals)
-    wanted = {i for c in conditions for i in columns_read(c)}
-    columns: list[Vector | None] = [None] * (width + (1 if node.address else 0))
-    first = sorted(i for i in wanted if i < width)
     visible = unit.visible(ctx.snapshot, low, high)
     rows: Array | None = None
     if visible is not None and not visible.all():
         rows = np.flatnonzero(visible)
-    _fill(columns, unit, node, first, low, high, rows, width in wanted)
+    part = _Part(unit, low, high, node)
     if conditions:
-        length = count if rows is None else len(rows)
+        wanted = {i for c in conditions for i in columns_read(c)}
         blank = Vector(INT8, np.empty(0, np.int64))
-        passed = matching_rows(conditions, Batch([c if c is not None else blank for c in columns], length), ctx)
+        columns = [part.column(i, rows) if i in wanted else blank for i in range(part.width)]
+        passed = matching_rows(conditions, Batch(columns, part.count if rows is None else len(rows)), ctx)
         if passed is not None:
-            columns = [None if c is None else c.take(passed) for c in columns]
             rows = passed if rows is None else rows[passed]
-    length = count if rows is None else len(rows)
-    missing = [i for i in range(width) if columns[i] is None]
-    _fill(columns, unit, node, missing, low, high, rows, node.address and columns[-1] is None)
-    return Batch([c for c in columns if c is not None], length)
+    for sieve in sorted(sieves, key=lambda s: s.share):
+        if not sieve.useless and (rows is None or len(rows)):
+            found = sieve.passing(part.column(sieve.column, None), rows)
+            rows = found if rows is None else rows[found]
+    length = part.count if rows is None else len(rows)
+    return Batch([part.column(i, rows) for i in range(part.width)], length)
 
 
-def _fill(
-    columns: list[Vector | None],
-    unit: Any,
-    node: Scan,
-    wanted: Sequence[int],
-    low: int,
-    high: int,
-    rows: Array | None,
-    address: bool,
-) -> None:
-    """Reads some output columns of a unit, at `rows` (None: all)."""
-    if wanted:
-        batch = unit.batch([node.ordinals[i] for i in wanted], low, high)
-        for i, column in zip(wanted, batch.columns, strict=True):
-            columns[i] = column if rows is None else column.take(rows)
-    if address:
-        addresses = unit.addresses(low, high)
-        columns[len(node.ordinals)] = Vector(INT8, addresses if rows is None else addresses[rows])
+class _Part:
+    """Rows low..high of a unit, column by column as they are wanted."""
+
+    __slots__ = ("_seen", "count", "high", "low", "node", "unit", "width")
+
+    def __init__(self, unit: Any, low: int, high: int, node: Scan) -> None:
+        self.unit, self.low, self.high, self.node = unit, low, high, node
+        self.count = high - low
+        self.width = len(node.ordinals) + node.address
+        self._seen: dict[int, Vector] = {}
+
+    def column(self, index: int, rows: Array | None) -> Vector:
+        """Output column `index` at `rows` (None: all)."""
+        view = self._seen.get(index)
+        if view is None:
+            if index == len(self.node.ordinals):
+                view = Vector(INT8, self.unit.addresses(self.low, self.high))
+            else:
+                view = self.unit.batch([self.node.ordinals[index]], self.low, self.high).columns[0]
+            self._seen[index] = view
+        return view if rows is None else view.take(rows)
 
 
 def zone_tests(node: Scan, conditions: Sequence[e.Expr], ctx: ExecutionContext) -> list[Callable[[Any], bool]]:

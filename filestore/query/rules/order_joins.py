@@ -71,6 +71,8 @@ def estimate(plan: Plan, rows: Rows) -> float:
             left, right = estimate(plan.left, rows), estimate(plan.right, rows)
             if plan.kind in (JoinKind.SEMI, JoinKind.ANTI):
                 return max(left * 0.5, 1.0)
+            if plan.kind in (JoinKind.RIGHT_SEMI, JoinKind.RIGHT_ANTI):
+                return max(right * 0.5, 1.0)
             return max(left, right) if plan.left_keys else left * right
         case p.SetOp():
             return estimate(plan.left, rows) + estimate(plan.right, rows)

@@ -112,7 +112,9 @@ def _prune_aggregate(plan: p.Aggregate, needed: set[int]) -> tuple[Plan, Kept]:
 
 def _prune_join(plan: p.Join, needed: set[int]) -> tuple[Plan, Kept]:
     width = len(plan.left.columns)
-    read = needed | _read(plan.residual)
+    only_right = plan.kind in (JoinKind.RIGHT_SEMI, JoinKind.RIGHT_ANTI)
+    read = {i + width for i in needed} if only_right else needed
+    read = read | _read(plan.residual)
     left, left_kept = _prune(plan.left, {i for i in read if i < width} | _read(*plan.left_keys))
     right, right_kept = _prune(plan.right, {i - width for i in read if i >= width} | _read(*plan.right_keys))
     both = left_kept + [i + width for i in right_kept]
@@ -120,6 +122,8 @@ def _prune_join(plan: p.Join, needed: set[int]) -> tuple[Plan, Kept]:
     residual = None if plan.residual is None else renumber(plan.residual, _places(both))
     one_sided = plan.kind in (JoinKind.SEMI, JoinKind.ANTI)
     columns = left.columns if one_sided else left.columns + right.columns
+    if only_right:
+        columns = right.columns
     new = p.Join(
         columns,
         plan.kind,
@@ -129,7 +133,7 @@ def _prune_join(plan: p.Join, needed: set[int]) -> tuple[Plan, Kept]:
         tuple(renumber(k, right_places) for k in plan.right_keys),
         residual,
     )
-    return new, left_kept if one_sided else both
+    return new, right_kept if only_right else left_kept if one_sided else both
 
 
 def _prune_set(plan: p.SetOp, needed: set[int]) -> tuple[Plan, Kept]:

@@ -72,3 +72,28 @@ def test_many_maps_at_once_and_nested(pool: WorkerPool) -> None:
 
 def test_small_inputs_stay_on_the_callers_thread(pool: WorkerPool) -> None:
     assert set(pool.map(lambda _: threading.get_ident(), range(20), rows=10)) == {threading.get_ident()}
+
+
+def test_helpers_do_not_wait_for_items_that_are_being_made(pool: WorkerPool) -> None:
+    """Items made by a map of their own: the inner map has the helpers while the outer one has no item for them."""
+    seen: set[int] = set()
+
+    def inner(i: int) -> int:
+        time.sleep(0.002)
+        seen.add(threading.get_ident())
+        return i
+
+    def items() -> Iterator[int]:
+        yield sum(pool.map(inner, range(40)))
+        yield from pool.map(inner, range(40))
+
+    assert list(pool.map(lambda i: i + 1, items())) == [sum(range(40)) + 1, *range(1, 41)]
+    assert len(seen) == pool.threads
+
+
+def test_all_threads_work_on_items_of_an_iterator(pool: WorkerPool) -> None:
+    def work(_: int) -> int:
+        time.sleep(0.005)
+        return threading.get_ident()
+
+    assert len(set(pool.map(work, (i for i in range(40))))) == pool.threads

@@ -34,6 +34,7 @@ UNSTEADY = (
     "'a' || 'b'",
     "order by c limit",
     "order by b limit 5",
+    "order by 2 desc limit",
     "limit 5\n",
     "limit 5)",
     "y desc limit 1",

@@ -1,0 +1,167 @@
+"""Joins that hand their keys to scans, or hash the other side, against the plan as it was bound; key sets against
+Python's."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from filestore import types
+from filestore.query import plan as p
+from filestore.query.bind import bind
+from filestore.query.executor import execute
+from filestore.query.key_set import key_set
+from filestore.query.operators import scan
+from filestore.query.parse import parse
+from filestore.query.rules import choose_build_side
+from filestore.query.rules.traversal import inputs
+from filestore.query.vectors import from_python
+from filestore.storage.vector import Vector
+from tests.query.exec.standin import Memory, seeded, texts
+
+COLUMNS = {"i": types.INT4, "g": types.INT8, "h": types.INT2, "d": types.DATE, "s": types.TEXT}
+QUERIES = """
+select a.i, b.i from a, b where a.g = b.i
+select a.i, b.i, c.i from a, b, c where a.g = b.i and b.g = c.i and c.h > 2
+select a.i, b.i, c.i from a, b, c where a.g = b.i and a.g = c.i and c.h > 2 and b.s <> c.s
+select a.i, b.i, c.i from a join b on a.h = b.h and a.i = b.g left join c on c.i = a.i and c.g <> b.g
+select a.i, b.i from a left join b on a.g = b.i and a.h < b.h
+select a.i, b.i from a right join b on a.g = b.i and a.h < b.h
+select a.i, b.i from a full join b on a.g = b.i where a.h > 1
+select a.i from a where exists (select 1 from b where b.g = a.i and b.h <> a.h)
+select a.i from a where exists (select 1 from b where b.i = a.g)
+select a.i from a where not exists (select 1 from b where b.g = a.i and b.h <> a.h)
+select a.i from a where not exists (select 1 from b where b.i = a.g)
+select a.i from a, c where not exists (select 1 from b where b.i = a.g) and a.g = c.i
+select a.i from a, c where exists (select 1 from b where b.g = a.g and b.i > c.i) and a.g = c.i and c.h = 1
+select a.i, b.i, c.g from a left join b on a.g = b.i join c on c.i = b.i
+select a.i, b.i, c.g from a left join b on a.g = b.i join c on c.i = a.g
+select a.i, b.i, c.g from (a full join b on a.g = b.i) join c on c.i = b.i
+select a.i, b.i, c.g from c right join (a right join b on a.g = b.i) on c.i = a.g
+select c.i, x.n from c, (select g, count(*) as n, sum(i) from a group by g) x where c.i = x.g and c.h = 2
+select c.i, a.i from c, a where c.i = a.g and a.i > (select avg(b.i) from b where b.g = a.g)
+select c.i, x.g from c, (select g from a union select i from b) x where c.i = x.g and c.h < 3
+select c.i, x.g from c, (select g from a except all select i from b) x where c.i = x.g and c.h < 3
+select c.i, x.g from c, (select distinct g, h from a) x where c.i = x.g and c.h < 3
+select c.i, x.i from c, (select i, g, d from a where h > 0 order by i limit 50) x where c.i = x.g
+select a.i, b.i from a, b where a.d = b.d and a.i < 20
+select a.i, b.i from a, b where a.s = b.s and a.g = b.g and a.i < 100
+select a.i from a where (a.g, a.h) in (select b.g, b.h from b where b.s <> a.s)
+with x as (select g, h from a where h > 1) select x.h, c.i from x, c, b where x.g = c.i and c.i = b.i
+""".strip().splitlines()
+
+
+def rows(rng: random.Random, count: int, spread: int) -> list[tuple[Any, ...]]:
+    def maybe(value: Any) -> Any:
+        return None if rng.random() < 0.1 else value
+
+    far = 10**15 if rng.random() < 0.5 else 1  # keys far apart are not a map, but a filter
+    return [
+        (i, maybe(rng.randrange(spread) * rng.choice([1, 1, 1, far])), maybe(rng.randrange(5)),
+         maybe(rng.randrange(300)), maybe(rng.choice("abc")))
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def tables(rng: random.Random) -> Memory:
+    memory = Memory()
+    for name in "abc":
+        count = rng.choice([0, 5, 60, 400])
+        dead = np.array([rng.random() < 0.1 for _ in range(count)], np.bool_) if rng.random() < 0.5 else None
+        memory.add(name, COLUMNS, rows(rng, count, rng.choice([10, 300])), slots=rng.choice([64, 1000]), dead=dead)
+        memory.sizes[memory.definitions[name].oid] = rng.choice([1, 1000, 100_000])
+    return memory
+
+
+def answer(memory: Memory, plan: p.Plan) -> list[tuple[str | None, ...]]:
+    found = []
+    for batch in execute(plan, memory.context()):
+        batch.verify()
+        found += list(zip(*(texts(c) for c in batch.columns), strict=True))
+    return sorted(found, key=str)
+
+
+def nodes(plan: p.Plan) -> list[p.Plan]:
+    return [plan, *(x for part in inputs(plan) for x in nodes(part))]
+
+
+def test_the_answers_are_those_of_the_plan_as_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose_build_side, "_SMALL", 0.0)
+    monkeypatch.setattr(scan, "_TRIAL_ROWS", 100)
+    rng = seeded()
+    kinds, handed = set(), 0
+    for _ in range(6):
+        memory = tables(rng)
+        for sql in QUERIES:
+            plan = memory.plan(sql)
+            want, got = answer(memory, bind(parse(sql)[0], memory).plan), answer(memory, plan)
+            assert got == want, sql
+            kinds |= {node.kind for node in nodes(plan) if isinstance(node, p.Join)}
+            handed += sum(len(node.keys) for node in nodes(plan) if isinstance(node, p.Scan))
+    assert handed > 100
+    assert {p.JoinKind.INNER, p.JoinKind.SEMI, p.JoinKind.ANTI} & kinds
+
+
+def test_turned_joins_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose_build_side, "_SMALL", 0.0)
+    memory = Memory()
+    for name, count in (("a", 3), ("b", 200_000)):
+        memory.add(name, {"i": types.INT4, "g": types.INT4}, [(i, i % 7) for i in range(count)], slots=4096)
+    for sql, kind, want in (
+        ("select i from a where exists (select 1 from b where b.i = a.i)", p.JoinKind.RIGHT_SEMI, "012"),
+        ("select i from a where not exists (select 1 from b where b.i = a.i + 199999)", p.JoinKind.RIGHT_ANTI, "12"),
+        ("select i from a where exists (select from b where b.g = a.i and b.i > 199997)", p.JoinKind.RIGHT_SEMI, "12"),
+        ("select count(*) from a left join b on a.i = b.g and b.i < 14", p.JoinKind.RIGHT, "6"),
+    ):
+        assert kind in {node.kind for node in nodes(memory.plan(sql)) if isinstance(node, p.Join)}
+        assert "".join(str(row[0]) for row in memory.query(sql)) == want
+
+
+def test_what_joins_hand_out_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units that hold none of the keys are skipped; other rows leave the scan only when they may have a partner."""
+    memory = Memory()
+    memory.add("few", {"i": types.INT4}, [(70_001,), (70_003,)])
+    memory.add("big", {"i": types.INT4, "s": types.TEXT}, [(i, "x") for i in range(200_000)], slots=4096)
+    units = memory.tables[memory.definitions["big"].oid].all
+    read: list[tuple[int, ...]] = []
+    for unit in units:
+        plain = unit.batch
+
+        def batch(ordinals: Any, low: int, high: int, plain: Any = plain, number: int = unit.base) -> Any:
+            read.append((number, *ordinals))
+            return plain(ordinals, low, high)
+
+        monkeypatch.setattr(unit, "batch", batch, raising=False)
+    assert memory.query("select s, big.i from big, few where big.i = few.i") == [("x", "70001"), ("x", "70003")]
+    assert {number for number, *_ in read} == {70_001 // 4096 << 20}
+
+
+@pytest.mark.parametrize("sql_type", [types.INT2, types.INT4, types.INT8, types.DATE, types.TIMESTAMP], ids=str)
+def test_key_sets(sql_type: types.SqlType) -> None:
+    rng = seeded()
+    for spread in (3, 1000, 30_000, 2**40, 2**62):
+        top = min(spread, 2 ** (8 * sql_type.dtype.itemsize - 1) - 1)
+        built = [rng.choice([None, rng.randint(-top, top)]) for _ in range(rng.choice([0, 1, 500]))]
+        probe = [rng.choice([None, rng.randint(-top, top), *built[:50]]) for _ in range(700)]
+        keys = key_set([from_python(sql_type, built)], 0)
+        assert keys is not None
+        column = from_python(sql_type, probe)
+        for chosen in (None, np.array(sorted(rng.sample(range(700), 90)), np.int64)):
+            found = keys.select(column, chosen).tolist()
+            values = probe if chosen is None else [probe[i] for i in chosen]
+            must = [i for i, v in enumerate(values) if v is not None and v in built]
+            assert found == sorted(found)
+            assert set(must) <= set(found)
+            assert not any(values[i] is None for i in found)
+            if keys.exact:
+                assert found == must
+            elif len(values) > 500:
+                assert len(found) - len(must) < 50
+        assert keys.empty == (not any(v is not None for v in built))
+
+
+def test_a_key_set_is_of_integers() -> None:
+    assert key_set([Vector(types.FLOAT8, np.zeros(1))], 0) is None
