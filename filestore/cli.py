@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -20,6 +20,7 @@ from filestore import __version__
 
 if TYPE_CHECKING:
     from filestore.dbapi import Connection, Cursor
+    from filestore.query.statements import Name
 
 OK: Final = 0
 FAILED: Final = 1
@@ -147,18 +148,24 @@ def import_files(
     null: Annotated[str, typer.Option(help="What stands for null in CSV files.")] = "",
 ) -> None:
     """Loads Parquet and CSV files into a table, all of them or none."""
+    from filestore.query.scalar.strings import quote_literal
+
+    name = table_name(table)
+    if name is None:
+        fail(f"{table}: not the name of a table", hint="""A name with blanks or dots in it is quoted: '"my table"'.""")
     with session(directory) as connection:
         for file in files:
             if not file.is_file():
                 fail(f"{file}: there is no such file")
-        make_table(connection, table, files[0], null)
+        make_table(connection, name, files[0], null)
         rows = 0
         for file in files:
-            options = "FORMAT parquet" if parquet(file) else f"FORMAT csv, HEADER true, NULL {literal(null)}"
-            cursor = connection.execute(f"COPY {table} FROM {literal(str(file.resolve()))} ({options})")
+            options = "FORMAT parquet" if parquet(file) else f"FORMAT csv, HEADER true, NULL {quote_literal(null)}"
+            source = quote_literal(str(file.resolve()))
+            cursor = connection.execute(f"COPY {written(name)} FROM {source} ({options})")
             rows += cursor.rowcount
         connection.commit()
-        print(f"{rows} rows into {table}")
+        print(f"{rows} rows into {written(name)}")
 
 
 @app.command()
@@ -168,11 +175,13 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .parquet or .csv.")],
 ) -> None:
     """Writes a table or the rows of a query into a Parquet or CSV file."""
-    query = " " in source.strip()
-    what = f"({source.strip().rstrip(';')})" if query else source
+    from filestore.query.scalar.strings import quote_literal
+
+    name = table_name(source)
+    what = f"({source.strip().rstrip(';')})" if name is None else written(name)
     options = "FORMAT parquet" if parquet(file) else "FORMAT csv, HEADER true"
     with session(directory) as connection:
-        cursor = connection.execute(f"COPY {what} TO {literal(str(file.resolve()))} ({options})")
+        cursor = connection.execute(f"COPY {what} TO {quote_literal(str(file.resolve()))} ({options})")
         print(f"{cursor.rowcount} rows into {file}")
 
 
@@ -218,17 +227,42 @@ def parquet(file: Path) -> bool:
     return kind in (".parquet", ".pq")
 
 
-def make_table(connection: Connection, table: str, file: Path, null: str) -> None:
+def table_name(text: str) -> Name | None:
+    """The table that a text names as SQL would: folded or quoted, with a schema or without. None when it is no name."""
+    from filestore import errors
+    from filestore.query.lexer import tokens
+    from filestore.query.names import unquote
+    from filestore.query.statements import Name
+
+    try:
+        found = tokens(text)
+    except errors.SqlSyntaxError:
+        return None
+    names = [unquote(token.text) for token in found if token.kind in ("word", "quoted")]
+    if [token.text for token in found if token.kind not in ("word", "quoted")] != ["."] * (len(names) - 1):
+        return None
+    if len(found) == 1:
+        return Name(None, names[0])
+    return Name(names[0], names[1]) if len(found) == 3 and found[1].text == "." else None
+
+
+def written(name: Name) -> str:
+    """A table's name as SQL."""
+    from filestore.query.scalar.strings import quote_ident
+
+    return ".".join(quote_ident(part) for part in (name.schema, name.name) if part is not None)
+
+
+def make_table(connection: Connection, name: Name, file: Path, null: str) -> None:
     """Makes the table from a file's columns, unless it is there."""
     import pyarrow.csv
     import pyarrow.parquet
 
     from filestore.query.arrow import sql_type
+    from filestore.query.scalar.strings import quote_ident
 
     with connection.session.database.lock:
-        parts = table.replace('"', "").split(".")
-        schema = parts[0] if len(parts) > 1 else None
-        if connection.session.catalog().table(schema, parts[-1]) is not None:
+        if connection.session.catalog().table(name.schema, name.name) is not None:
             return
     if parquet(file):
         columns = pyarrow.parquet.read_schema(file)
@@ -236,20 +270,9 @@ def make_table(connection: Connection, table: str, file: Path, null: str) -> Non
         convert = pyarrow.csv.ConvertOptions(null_values=[null], strings_can_be_null=True)
         with pyarrow.csv.open_csv(file, convert_options=convert) as reader:
             columns = reader.schema
-    definition = ", ".join(f"{identifier(field.name)} {sql_type(field.type)}" for field in columns)
-    connection.execute(f"CREATE TABLE {table} ({definition})")
-    sys.stderr.write(f"CREATE TABLE {table} ({definition})\n")
-
-
-def identifier(name: str) -> str:
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
-
-
-def literal(text: str) -> str:
-    """A text as a SQL string, backslashes included."""
-    doubled = text.replace("'", "''")
-    return f"'{doubled}'"
+    listed = ", ".join(f"{quote_ident(field.name)} {sql_type(field.type)}" for field in columns)
+    connection.execute(f"CREATE TABLE {written(name)} ({listed})")
+    sys.stderr.write(f"CREATE TABLE {written(name)} ({listed})\n")
 
 
 # --- the shell ----------------------------------------
@@ -402,9 +425,9 @@ class Shell:
 
     def describe(self, name: str) -> None:
         """\\d TABLE: its columns, keys and checks."""
-        parts = name.replace('"', "").split(".")
+        named = table_name(name)
         with self.connection.session.database.lock:
-            table = self.connection.session.catalog().table(parts[0] if len(parts) > 1 else None, parts[-1])
+            table = None if named is None else self.connection.session.catalog().table(named.schema, named.name)
         if table is None:
             self.complain(f'42P01: relation "{name}" does not exist')
             return
@@ -533,7 +556,7 @@ def explained(error: Any, sql: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def fail(message: str, *, hint: str | None = None) -> Any:
+def fail(message: str, *, hint: str | None = None) -> NoReturn:
     """Says what is wrong on standard error and ends the command with exit code 1."""
     sys.stderr.write(f"filestore: {message}\n" + (f"hint: {hint}\n" if hint else ""))
     raise typer.Exit(FAILED)

@@ -19,6 +19,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pyarrow import flight
 
+from filestore import cli
+
 
 def run(*arguments: object, text: str | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Runs `filestore ...`; the exit code is asserted."""
@@ -47,7 +49,7 @@ def test_files_in_and_out(data_dir: Path, tmp_path: Path) -> None:
     pyarrow.csv.write_csv(table, tmp_path / "more.csv")
     done = run("import", data_dir, tmp_path / "in.parquet", tmp_path / "in.parquet", "--table", "account")
     assert "6 rows into account" in done.stdout
-    assert 'CREATE TABLE account ("id" integer, "name" text, "paid" numeric(8,2))' in done.stderr
+    assert 'CREATE TABLE account (id integer, name text, paid numeric(8,2))' in done.stderr
     run("import", data_dir, tmp_path / "more.csv", "--table", "account")
     run("export", data_dir, "account", tmp_path / "out.parquet")
     out = pyarrow.parquet.read_table(tmp_path / "out.parquet")
@@ -63,6 +65,28 @@ def test_files_in_and_out(data_dir: Path, tmp_path: Path) -> None:
     assert "9" in run("shell", data_dir, "-c", "SELECT count(*) FROM account").stdout
     assert "no such file" in run("import", data_dir, tmp_path / "missing.csv", "--table", "account", code=1).stderr
     assert "neither Parquet nor CSV" in run("export", data_dir, "account", tmp_path / "out.xls", code=1).stderr
+
+
+def test_names_of_tables_are_read_as_sql_reads_them(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*arguments: object, code: int = 0) -> str:
+        """What a command says on both streams; in this process, which has loaded everything."""
+        assert cli.main([str(a) for a in arguments]) == code
+        return "".join(capsys.readouterr())
+
+    folder = tmp_path / r"a 'b' \c"
+    folder.mkdir()
+    pyarrow.csv.write_csv(pa.table({"Id": [1, 2], "order": [3, 4]}), folder / "in.csv")
+    for name, shown in (("Foo", "foo"), ('"Foo"', '"Foo"'), ('PUBLIC."a.b c"', 'public."a.b c"'), ("order", '"order"')):
+        for _ in range(2):
+            assert f"2 rows into {shown}\n" in told("import", data_dir, folder / "in.csv", "--table", name)
+        assert told("export", data_dir, name, folder / "out.csv").startswith("4 rows")
+        assert "│ order  │ bigint │" in told("shell", data_dir, "-c", f"\\d {name}")
+    assert (folder / "out.csv").read_text() == "Id,order\n1,3\n2,4\n1,3\n2,4\n"
+    for wrong in ("a b", "a.b.c", "a.", "", '"open', "a;b"):
+        assert "not the name of a table" in told("import", data_dir, folder / "in.csv", "--table", wrong, code=1)
+    assert told("export", data_dir, "TABLE foo", folder / "out.csv").startswith("4 rows")
 
 
 def test_the_shell(data_dir: Path, tmp_path: Path) -> None:
