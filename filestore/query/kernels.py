@@ -22,11 +22,14 @@ filled at most to one half.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_njit: Any = njit  # its types lack the option that leaves out the counts of references
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -40,6 +43,14 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
         array = array.view()
         array.flags.writeable = False
     return array
+
+
+def inlined(function: _Function) -> _Function:
+    """Compiles a small function that only kernels call: always inlined, and without the counts of references that
+    numba would take of arrays at every second level of calls.
+    """
+    compiled: _Function = _njit(nogil=True, cache=True, _nrt=False, forceinline=True, error_model="numpy")(function)
+    return compiled
 
 
 WARMERS: list[Callable[[], None]] = []

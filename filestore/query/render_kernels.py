@@ -7,14 +7,12 @@ written. The plain twins are the format functions of `literals`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numba import njit
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-_njit: Any = njit  # its types lack the option that leaves out the counts of references
+from filestore.query.kernels import inlined
 
 # "000102...99": two digits at a time halves the divisions.
 PAIRS = np.frombuffer("".join(f"{i:02d}" for i in range(100)).encode(), np.uint8).copy()
@@ -29,15 +27,8 @@ INT32_MAX = 2**31 - 1
 INT32_MIN = -(2**31)
 MINUS, PLUS, POINT, ZERO, COLON, BLANK, LETTER_E = 45, 43, 46, 48, 58, 32, 101
 
-def writer(function: _Function) -> _Function:
-    """Compiles a function that writes into its caller's array: always inlined, and without the counts of references
-    that numba would take at every second level and that cost more than the digits.
-    """
-    compiled: _Function = _njit(nogil=True, cache=True, _nrt=False, forceinline=True)(function)
-    return compiled
 
-
-@writer
+@inlined
 def put_unsigned(out: Any, at: int, value: Any) -> int:
     """Writes a uint64 in decimal; returns the position behind it."""
     digits = 1
@@ -63,7 +54,7 @@ def put_unsigned(out: Any, at: int, value: Any) -> int:
     return end
 
 
-@writer
+@inlined
 def put_padded(out: Any, at: int, value: Any, width: int) -> int:
     """Writes a non-negative int with exactly `width` digits."""
     for i in range(width - 1, -1, -1):
@@ -72,14 +63,14 @@ def put_padded(out: Any, at: int, value: Any, width: int) -> int:
     return at + width
 
 
-@writer
+@inlined
 def put_pair(out: Any, at: int, value: Any) -> int:
     out[at] = PAIRS[value * 2]
     out[at + 1] = PAIRS[value * 2 + 1]
     return at + 2
 
 
-@writer
+@inlined
 def put_word(out: Any, at: int, word: Any) -> int:
     for i in range(len(word)):
         out[at + i] = word[i]
@@ -89,7 +80,7 @@ def put_word(out: Any, at: int, word: Any) -> int:
 INFINITY_WORD = np.frombuffer(b"infinity", np.uint8).copy()
 
 
-@writer
+@inlined
 def put_integer(out: Any, at: int, value: Any) -> Any:
     """Writes an int64 in decimal; returns the position behind it."""
     if value < 0:
@@ -98,7 +89,7 @@ def put_integer(out: Any, at: int, value: Any) -> Any:
     return put_unsigned(out, at, np.uint64(value))
 
 
-@writer
+@inlined
 def put_decimal(out: Any, at: int, value: Any, scale: int, power: Any) -> Any:
     """Writes an int64 scaled by power = POWERS[scale], with `scale` digits behind the point."""
     if value < 0:
@@ -157,7 +148,7 @@ def booleans(values: Any, valid: Any, out: Any, offsets: Any) -> int:
     return at
 
 
-@writer
+@inlined
 def put_date(out: Any, at: int, days: Any) -> Any:
     """Writes YYYY-MM-DD of days since 1970; returns (position, whether the year is BC)."""
     shifted = days + 719_468
@@ -184,7 +175,7 @@ def put_date(out: Any, at: int, days: Any) -> Any:
     return at, bc
 
 
-@writer
+@inlined
 def put_bc(out: Any, at: int) -> int:
     out[at] = BLANK
     out[at + 1] = 66
@@ -192,7 +183,7 @@ def put_bc(out: Any, at: int) -> int:
     return at + 3
 
 
-@writer
+@inlined
 def put_infinity(out: Any, at: int, negative: Any) -> int:
     if negative:
         out[at] = MINUS
@@ -200,7 +191,7 @@ def put_infinity(out: Any, at: int, negative: Any) -> int:
     return put_word(out, at, INFINITY_WORD)
 
 
-@writer
+@inlined
 def put_fraction(out: Any, at: int, fraction: Any) -> int:
     """'.123456' without trailing zeros, nothing for 0."""
     if fraction == 0:
@@ -213,7 +204,7 @@ def put_fraction(out: Any, at: int, fraction: Any) -> int:
     return put_padded(out, at + 1, fraction, digits)
 
 
-@writer
+@inlined
 def put_clock(out: Any, at: int, microseconds: Any) -> int:
     """HH:MM:SS[.ffffff] of microseconds since midnight (or of a length of time; hours may exceed 24)."""
     seconds = microseconds // SECOND_US
@@ -265,7 +256,7 @@ def times(values: Any, valid: Any, out: Any, offsets: Any) -> int:
     return at
 
 
-@writer
+@inlined
 def put_offset(out: Any, at: int, offset: Any) -> int:
     """'+05:30' of seconds east."""
     out[at] = MINUS if offset < 0 else PLUS
@@ -319,7 +310,7 @@ def timestamps(values: Any, zone_offsets: Any, valid: Any, out: Any, offsets: An
     return at
 
 
-@writer
+@inlined
 def put_hex(out: Any, at: int, byte: Any) -> int:
     out[at] = HEX[byte >> 4]
     out[at + 1] = HEX[byte & 15]
@@ -349,7 +340,7 @@ MON_WORD = np.frombuffer(b" mon", np.uint8).copy()
 DAY_WORD = np.frombuffer(b" day", np.uint8).copy()
 
 
-@writer
+@inlined
 def put_part(out: Any, at: int, start: int, number: Any, word: Any, negative: Any) -> int:
     """One 'n units' of an interval that begins at `start`; `negative` when the part before it was."""
     if at > start:
@@ -490,7 +481,7 @@ def floats(starts: Any, digits: Any, fixed_digits: int, valid: Any, out: Any, of
     return at
 
 
-@writer
+@inlined
 def put_float(out: Any, at: int, mantissa: Any, count: int, point: int, fixed_digits: int) -> int:
     """0.mantissa * 10**point; `count` digits without zeros at either end."""
     if count == 0:
@@ -535,14 +526,14 @@ def put_float(out: Any, at: int, mantissa: Any, count: int, point: int, fixed_di
     return at
 
 
-@writer
+@inlined
 def put_short(out: Any, at: int, value: Any) -> int:
     out[at] = (value >> 8) & 0xFF
     out[at + 1] = value & 0xFF
     return at + 2
 
 
-@writer
+@inlined
 def put_int(out: Any, at: int, value: Any) -> int:
     out[at] = (value >> 24) & 0xFF
     out[at + 1] = (value >> 16) & 0xFF

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from filestore.query.kernels import inlined
+
 # Slots of `state`
 ROWS = 0  # complete records found
 CONSUMED = 1  # where the first incomplete record begins
@@ -32,7 +34,7 @@ UNKNOWN, NEWLINE, CR_NEWLINE, CR = range(4)
 BACKSLASH, LF, CRET, DOT = 92, 10, 13, 46
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def matches(data: Any, at: int, end: int, word: Any) -> bool:
     if end - at < len(word):
         return False
@@ -42,7 +44,7 @@ def matches(data: Any, at: int, end: int, word: Any) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def line_end(data: Any, at: int, end: int, final: bool, state: Any) -> int:
     """Length of the line end at data[at] (a LF or CR): 1 or 2; 0 when more input is needed; -1 for a stray one."""
     known = state[LINE_END]
@@ -128,7 +130,7 @@ def unescape(data: Any, at: int, end: int, write: int, state: Any) -> int:
     return at
 
 
-@njit(nogil=True, cache=True, inline="always")
+@inlined
 def put_field(starts: Any, ends: Any, valid: Any, column: int, row: int, start: int, end: int, live: bool) -> None:
     """Notes a field; one beyond the last column is only counted."""
     if column < starts.shape[0]:
@@ -137,15 +139,80 @@ def put_field(starts: Any, ends: Any, valid: Any, column: int, row: int, start: 
         valid[column, row] = live
 
 
-@njit(nogil=True, cache=True, inline="always")
-def record_done(column: int, columns: int, at: int, state: Any) -> bool:
-    """Whether the record that ends at `at` has the right number of fields; notes the error otherwise."""
-    if column + 1 == columns:
-        return True
-    state[STATUS] = EXTRA if column + 1 > columns else MISSING
-    state[COLUMN] = column + 1
-    state[RECORD_END] = at
-    return False
+@inlined
+def record_done(column: int, columns: int, at: int, state: Any) -> None:
+    """Notes an error when the record that ends at `at` has too few or too many fields."""
+    if column + 1 != columns:
+        state[STATUS] = EXTRA if column + 1 > columns else MISSING
+        state[COLUMN] = column + 1
+        state[RECORD_END] = at
+
+
+@inlined
+def stopped(row: int, at: int, lines: int, state: Any) -> None:
+    """Notes how far the input was taken: `row` records, up to `at`."""
+    state[ROWS] = row
+    state[CONSUMED] = at
+    state[LINES] = lines
+
+
+@inlined
+def plain_run(data: Any, at: int, end: int, special: Any, bit: int, write: int) -> Any:
+    """(at, write) behind the bytes that are not special; they move to `write` unless that is -1."""
+    if write < 0:
+        while at < end and special[data[at]] & bit == 0:
+            at += 1
+    else:
+        while at < end and special[data[at]] & bit == 0:
+            data[write] = data[at]
+            write += 1
+            at += 1
+    return at, write
+
+
+@inlined
+def field_end(data: Any, at: int, end: int, final: bool, delimiter: Any, state: Any) -> Any:
+    """(bytes between this field and the next, whether the record ends, whether that takes more input to know)."""
+    if at >= end:
+        return 0, final, not final
+    if data[at] == delimiter:
+        return 1, False, False
+    size = line_end(data, at, end, final, state)
+    if size < 0:
+        state[STATUS] = LITERAL_NEWLINE if data[at] == LF else LITERAL_CR
+        state[RECORD_END] = at
+    return size, size > 0, size == 0
+
+
+@inlined
+def ends_line(data: Any, at: int, end: int) -> Any:
+    return at >= end or data[at] == LF or data[at] == CRET
+
+
+@inlined
+def null_field(data: Any, at: int, end: int, final: bool, delimiter: Any, null: Any) -> Any:
+    """(whether the field at `at` is the null string, whether that takes more input to know)."""
+    if len(null) == 0 or at >= end or data[at] != null[0] or not matches(data, at, end, null):
+        return False, False
+    behind = at + len(null)
+    if behind >= end:
+        return final, not final
+    return data[behind] == delimiter or ends_line(data, behind, end), False
+
+
+@inlined
+def text_escape(data: Any, at: int, end: int, final: bool, record: int, write: int, state: Any) -> Any:
+    """(at, write, whether it takes more input) behind the escape at `at`; the end-of-data mark is noted."""
+    # A backslash at the very end stands for itself; an octal escape may go on behind the input.
+    if end - at < 5 and not final:
+        return at, write, True
+    if at + 1 < end and data[at + 1] == DOT:
+        state[STATUS] = END_OF_DATA if at == record and ends_line(data, at + 2, end) else CORRUPT_END
+        state[RECORD_END] = at
+        return at, write, False
+    write = at if write < 0 else write
+    at = unescape(data, at + 1, end, write, state) if at + 1 < end else at + 1
+    return at, write + 1, False
 
 
 @njit(nogil=True, cache=True)
@@ -167,94 +234,77 @@ def split_text(
     special uint8[256] marks the bytes that end a run of plain ones: delimiter, backslash, line ends.
     """
     columns, capacity = starts.shape
-    null_size = len(null)
-    at = 0
-    row = 0
+    at = row = 0
     state[STATUS] = OK
     while at < end and row < capacity:
         record = at
         column = 0
         finished = False
-        more = False
-        while not finished and not more and state[STATUS] == OK:  # fields
+        while not finished:
             start = at
             write = -1  # where the next byte goes; -1 while nothing was moved
-            is_null = False
-            if null_size and at < end and data[at] == null[0] and matches(data, at, end, null):
-                behind = at + null_size
-                if behind < end:
-                    following = data[behind]
-                    is_null = following == delimiter or following == LF or following == CRET
-                else:
-                    is_null = final
-                    more = not final
-                if is_null:
-                    at = behind
-            while not more:
-                if write < 0:
-                    while at < end and special[data[at]] == 0:
-                        at += 1
-                else:
-                    while at < end and special[data[at]] == 0:
-                        data[write] = data[at]
-                        write += 1
-                        at += 1
+            is_null, more = null_field(data, at, end, final, delimiter, null)
+            if is_null:
+                at += len(null)
+            while not is_null and not more and state[STATUS] == OK:
+                at, write = plain_run(data, at, end, special, 1, write)
                 if at >= end or data[at] != BACKSLASH:
                     break
-                # A backslash at the very end stands for itself; an octal escape may go on behind the input.
-                if end - at < 5 and not final:
-                    more = True
-                elif at + 1 < end and data[at + 1] == DOT:
-                    clean = at == record and (at + 2 >= end or data[at + 2] == LF or data[at + 2] == CRET)
-                    state[STATUS] = END_OF_DATA if clean else CORRUPT_END
-                    state[RECORD_END] = at
-                    break
-                else:
-                    if write < 0:
-                        write = at
-                    if at + 1 < end:
-                        at = unescape(data, at + 1, end, write, state)
-                    else:
-                        at += 1
-                    write += 1
+                at, write, more = text_escape(data, at, end, final, record, write, state)
             if more or state[STATUS] != OK:
-                break
+                return stopped(row, record, row, state)
             stop = at if write < 0 else write
-            if null_size == 0:
-                is_null = stop == start
-            size = 0
-            if at < end and data[at] == delimiter:
-                size = 1
-            elif at < end:
-                size = line_end(data, at, end, final, state)
-                more = size == 0
-                finished = size > 0
-                if size < 0:
-                    state[STATUS] = LITERAL_NEWLINE if data[at] == LF else LITERAL_CR
-                    state[RECORD_END] = at
-            else:
-                more = not final
-                finished = final
-            if column < columns:
-                starts[column, row] = start
-                ends[column, row] = stop
-                valid[column, row] = not is_null
-            column += 1
-            if finished and column != columns:
-                state[STATUS] = EXTRA if column > columns else MISSING
-                state[COLUMN] = column
-                state[RECORD_END] = at
+            size, finished, more = field_end(data, at, end, final, delimiter, state)
+            is_null = is_null or (len(null) == 0 and stop == start)
+            put_field(starts, ends, valid, column, row, start, stop, not is_null)
+            if finished:
+                record_done(column, columns, at, state)
+            if more or state[STATUS] != OK:
+                return stopped(row, record, row, state)
             at += size
-        if not finished or state[STATUS] != OK:
-            state[ROWS] = row
-            state[CONSUMED] = record
-            state[LINES] = row
-            return
+            column += 1
         rows_at[row] = record
         row += 1
-    state[ROWS] = row
-    state[CONSUMED] = at
-    state[LINES] = row
+    return stopped(row, at, row, state)
+
+
+@inlined
+def quoted_run(
+    data: Any, at: int, end: int, final: bool, quote: Any, escape: Any, special: Any, write: int, state: Any
+) -> Any:
+    """(at, write, line ends passed, whether it takes more input) behind the closing quote; a missing one is noted."""
+    lines = 0
+    while at < end:
+        c = data[at]
+        if c == escape and at + 1 < end and (data[at + 1] == quote or data[at + 1] == escape):
+            data[write] = data[at + 1]
+            write += 1
+            at += 2
+        elif c == escape and at + 1 >= end and not final:
+            return at, write, lines, True
+        elif c == quote:
+            return at + 1, write, lines, False
+        else:
+            if c == LF or (c == CRET and state[LINE_END] == CR):
+                lines += 1
+            data[write] = c
+            at, write = plain_run(data, at + 1, end, special, 2, write + 1)
+    if final:
+        state[STATUS] = UNTERMINATED
+        state[RECORD_END] = at
+    return at, write, lines, not final
+
+
+@inlined
+def end_mark(data: Any, at: int, end: int, final: bool, state: Any) -> Any:
+    """Whether it takes more input to know if the record at `at` is the end-of-data mark, which is noted."""
+    if data[at] != BACKSLASH or at + 1 >= end or data[at + 1] != DOT:
+        return False
+    if at + 2 >= end and not final:
+        return True
+    if ends_line(data, at + 2, end):
+        state[STATUS] = END_OF_DATA
+    return False
 
 
 @njit(nogil=True, cache=True)
@@ -282,118 +332,47 @@ def split_csv(
     physical lines up to the end of each record.
     """
     columns, capacity = starts.shape
-    at = 0
-    row = 0
-    total_lines = 0
+    at = row = total = 0
     state[STATUS] = OK
     while at < end and row < capacity:
         record = at
         column = 0
-        start = at
-        write = -1
-        quoted = False
-        saw_quote = False
-        count = 1
+        count = 1  # physical lines of this record
         finished = False
-        stop = False
-        while not stop:
+        while not finished:
+            start = at
+            write = -1
+            quoted = False
+            more = at == record and end_mark(data, at, end, final, state)
+            while not more and state[STATUS] == OK:
+                at, write = plain_run(data, at, end, special, 1, write)
+                if at >= end or data[at] != quote:
+                    break
+                quoted = True
+                write = at if write < 0 else write
+                at, write, passed, more = quoted_run(data, at + 1, end, final, quote, escape, special, write, state)
+                count += passed
             size = 0
-            boundary = False
-            if at >= end:
-                if not final:
-                    break
-                if quoted:
-                    state[STATUS] = UNTERMINATED
-                    state[RECORD_END] = at
-                    break
-                boundary = True
-                stop = True
-            else:
-                c = data[at]
-                if quoted:
-                    if c == escape and at + 1 < end and (data[at + 1] == quote or data[at + 1] == escape):
-                        data[write] = data[at + 1]
-                        write += 1
-                        at += 2
-                    elif c == escape and at + 1 >= end and not final:
-                        break
-                    elif c == quote:
-                        quoted = False
-                        at += 1
-                    else:
-                        if c == LF or (c == CRET and state[LINE_END] == CR):
-                            count += 1
-                        data[write] = c
-                        write += 1
-                        at += 1
-                        while at < end and special[data[at]] & 2 == 0:
-                            data[write] = data[at]
-                            write += 1
-                            at += 1
-                    continue
-                if c == delimiter:
-                    boundary = True
-                elif c == LF or c == CRET:
-                    size = line_end(data, at, end, final, state)
-                    if size == 0:
-                        break
-                    if size < 0:
-                        state[STATUS] = LITERAL_NEWLINE if c == LF else LITERAL_CR
-                        state[RECORD_END] = at
-                        break
-                    boundary = True
-                    stop = True
-                elif c == quote:
-                    if write < 0:
-                        write = at
-                    quoted = True
-                    saw_quote = True
-                    at += 1
-                    continue
-                elif c == BACKSLASH and at == record and at + 1 < end and data[at + 1] == DOT:
-                    if at + 2 >= end and not final:
-                        break
-                    if at + 2 >= end or data[at + 2] == LF or data[at + 2] == CRET:
-                        state[STATUS] = END_OF_DATA
-                        break
-                if not boundary:
-                    if write >= 0:
-                        data[write] = c
-                        write += 1
-                        at += 1
-                        continue
-                    at += 1
-                    while at < end and special[data[at]] & 1 == 0:
-                        at += 1
-                    continue
-            stop_at = at if write < 0 else write
-            is_null = stop_at - start == len(null) and matches(data, start, stop_at, null)
+            if not more and state[STATUS] == OK:
+                size, finished, more = field_end(data, at, end, final, delimiter, state)
+            if more or state[STATUS] != OK:
+                return stopped(row, record, total if state[STATUS] == OK else total + count, state)
+            stop = at if write < 0 else write
+            is_null = stop - start == len(null) and matches(data, start, stop, null)
             if is_null and column < columns:
-                is_null = force_null[column] if saw_quote else not force_not_null[column]
-            put_field(starts, ends, valid, column, row, start, stop_at, not is_null)
-            if stop:
-                finished = record_done(column, columns, at, state)
-                at += size
-            else:
-                column += 1
-                at += 1
-                start = at
-                write = -1
-                saw_quote = False
-        if not finished:
-            state[ROWS] = row
-            state[CONSUMED] = record
-            state[LINES] = total_lines
+                is_null = force_null[column] if quoted else not force_not_null[column]
+            put_field(starts, ends, valid, column, row, start, stop, not is_null)
+            if finished:
+                record_done(column, columns, at, state)
             if state[STATUS] != OK:
-                state[LINES] += count
-            return
+                return stopped(row, record, total + count, state)
+            at += size
+            column += 1
         rows_at[row] = record
-        total_lines += count
-        lines[row] = total_lines
+        total += count
+        lines[row] = total
         row += 1
-    state[ROWS] = row
-    state[CONSUMED] = at
-    state[LINES] = total_lines
+    return stopped(row, at, total, state)
 
 
 @njit(nogil=True, cache=True)
