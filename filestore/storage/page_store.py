@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from filestore.errors import DataCorrupted, DiskFull
+from filestore.errors import DataCorrupted, DiskFull, StorageFailed
 from filestore.hal import File, FileSystem
 from filestore.storage import crash_points, page_map
 from filestore.storage.arena import Arena
@@ -63,6 +63,7 @@ class PageStore:
         self.reference = reference
         self._arenas: dict[str, Entries] = {}
         self._file: File | None = None
+        self._unreadable: dict[int, str] = {}  # by slot: what the disk said
         if reference is not None:
             self._arenas = self._read_map(reference)
 
@@ -97,10 +98,12 @@ class PageStore:
                     yield name, int(pages[i]), self.damage(name, entries, int(pages[i]))
 
     def damage(self, name: str, entries: Entries, page: int) -> DataCorrupted:
-        offset = int(entries["slot"][page]) * PAGE_SIZE
-        return DataCorrupted(
-            f"file {PAGES_FILE} is damaged at offset {offset}: the checksum of page {page} of arena {name} is wrong"
-        )
+        slot = int(entries["slot"][page])
+        where = f"file {PAGES_FILE} is damaged at offset {slot * PAGE_SIZE}"
+        reason = self._unreadable.get(slot)
+        if reason is not None:
+            return DataCorrupted(f"{where}: page {page} of arena {name} cannot be read", detail=reason)
+        return DataCorrupted(f"{where}: the checksum of page {page} of arena {name} is wrong")
 
     # Checkpoint
 
@@ -191,13 +194,22 @@ class PageStore:
             rows[:whole] = data[: whole * PAGE_SIZE].reshape(-1, PAGE_SIZE)
             crcs = page_crcs(seeds[low : low + whole], rows[:whole])
             good[:whole] = crcs == entries["crc"][pages[:whole]]
+            if self._unreadable:
+                good &= [slot not in self._unreadable for slot in slots[low:high].tolist()]
             yield pages, rows, np.flatnonzero(~good)
 
     def _read_pages(self, slot: int, count: int) -> Bytes:
+        """The bytes of adjacent pages, as far as the file goes; zeros for pages that the disk cannot read."""
         try:
             return self._pages_file().read_at(slot * PAGE_SIZE, count * PAGE_SIZE)
         except FileNotFoundError as error:
             raise DataCorrupted(f"file {PAGES_FILE} is missing") from error
+        except StorageFailed as error:
+            if count == 1:
+                self._unreadable[slot] = error.message
+                return np.zeros(PAGE_SIZE, np.uint8)
+        # A bad sector costs its page, not all that are read with it.
+        return np.concatenate([self._read_pages(slot + i, 1) for i in range(count)])
 
     def _pages_file(self) -> File:
         if self._file is None:

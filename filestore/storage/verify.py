@@ -68,7 +68,7 @@ def _verify_log(fs: FileSystem, manifest: Manifest, limit: int | None) -> list[F
     first = min([manifest.redo_lsn, *(lsn for lsn, _ in files)])
     try:
         reader = LogReader(fs, manifest.uuid, first, epoch_floor=manifest.epoch, limit=limit)
-        deque(reader, maxlen=0)
+        deque(reader.runs(), maxlen=0)
         if reader.end_lsn < manifest.redo_lsn:
             return [Finding(LOG_DIR, f"the log ends at LSN {reader.end_lsn} before {manifest.redo_lsn}")]
     except Error as error:

@@ -7,6 +7,7 @@ page restored, all of it is there. Method: one flipped bit in each live page in 
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import re
@@ -18,6 +19,7 @@ import pytest
 from filestore import errors
 from filestore.database import Database, DatabaseOptions
 from filestore.hal import SimulatedDisk
+from filestore.hal.file import Bytes
 from filestore.storage import manifest as manifests
 from filestore.storage.layout import NO_SLOT, PAGE_SIZE, PAGES_FILE
 from filestore.storage.page_store import PageStore
@@ -158,6 +160,41 @@ def test_a_damaged_table_can_be_given_up(
     database.engine.checkpoint()
     assert database.engine.check() == []
     database.close()
+
+
+class BadSector(SimulatedDisk):
+    """Answers EIO to reads of the page file that touch one place."""
+
+    bad = -1
+
+    def raw_read(self, path: str, number: int, offset: int, length: int) -> Bytes:
+        if path == PAGES_FILE and offset <= self.bad < offset + length:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().raw_read(path, number, offset, length)
+
+
+def test_a_sector_that_cannot_be_read_costs_what_a_damaged_page_does(
+    sound: tuple[SimulatedDisk, dict[str, Rows]],
+) -> None:
+    disk, expected = BadSector(), sound[1]
+    disk._medium = sound[0].clone()._medium
+    for kind in ("t", "i"):
+        database = Database.over(SimulatedDisk.clone(disk), options())
+        arena, offset = next((a, o) for a, o in pages(disk) if a.startswith(kind) and owner(database, a) == "quiet")
+        database.close()
+        disk.bad = offset + 5000
+        database = Database.over(disk, options())
+        for table in TABLES:
+            if arena.startswith("t") and table == "quiet":
+                with pytest.raises(errors.DataCorrupted, match=f"{PAGES_FILE} is damaged at offset {offset}:.*cannot"):
+                    contents(database, table)
+            else:
+                assert contents(database, table) == expected[table]
+        database.engine.store.close()
+        disk.bad = -1
+        database = Database.over(disk, options())
+        assert {table: contents(database, table) for table in TABLES} == expected
+        database.engine.store.close()
 
 
 @pytest.mark.parametrize("pages_left", [0, 3])
