@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, assert_never
 
 from filestore import errors
 from filestore.query import statements as s
-from filestore.query.bind import bind
-from filestore.query.executor import execute
-from filestore.query.parse import parse
-from filestore.query.vectors import concat_batches
+from filestore.query.bind import bind_argument
+from filestore.query.evaluate import ev
+from filestore.query.vectors import broadcast
 from filestore.result import Result
-from filestore.storage.vector import Vector
+from filestore.storage.vector import Batch
 from filestore.txn.drive import Steps
 from filestore.types import SqlType
 
@@ -27,7 +26,9 @@ def run(session: Session, command: Command) -> Steps[Result]:
         case s.Prepare(name=name, types=types, statement=statement):
             if name in session.prepared:
                 raise errors.DuplicatePreparedStatement(f'prepared statement "{name}" already exists')
-            session.prepared[name] = session.prepare_statement(statement, types)
+            # A parameter has no modifiers: varchar(3) is varchar, as in PostgreSQL.
+            plain = [None if t is None else SqlType(t.kind) for t in types]
+            session.prepared[name] = session.prepare_statement(statement, plain)
             return Result("PREPARE")
         case s.Execute(name=name, arguments=arguments):
             found = session.named(name)
@@ -36,7 +37,11 @@ def run(session: Session, command: Command) -> Steps[Result]:
                     f'wrong number of parameters for prepared statement "{name}"',
                     detail=f"Expected {len(found.parameters)} parameters but got {len(arguments)}.",
                 )
-            values = [_argument(session, text, t) for text, t in zip(arguments, found.parameters, strict=True)]
+            given = enumerate(zip(arguments, found.parameters, strict=True), 1)
+            catalog = session.catalog()
+            exprs = [bind_argument(text, start, n, t, catalog) for n, ((text, start), t) in given]
+            context, row = session.context(), Batch([], 1)
+            values = [broadcast(ev(expr, row, context), 1).plain() for expr in exprs]
             return (yield from session.execute_prepared(found, values))
         case s.Deallocate(name=None):
             session.prepared.clear()
@@ -47,11 +52,3 @@ def run(session: Session, command: Command) -> Steps[Result]:
             return Result("DEALLOCATE")
         case _:
             assert_never(command)
-
-
-def _argument(session: Session, text: str, sql_type: SqlType) -> Vector:
-    """The value of an EXECUTE argument, as a vector of length 1 of the parameter's type."""
-    statement = parse(f"SELECT CAST({text} AS {sql_type.name})")[0]
-    bound = bind(statement, session.catalog(), ())
-    context = session.context()
-    return concat_batches(list(execute(bound.plan, context)), [sql_type]).columns[0]

@@ -10,16 +10,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from filestore import errors
+from filestore.query import expr as e
 from filestore.query import plan as p
 from filestore.query.bind_context import Context
 from filestore.query.bind_dml import bind_delete, bind_insert, bind_update
+from filestore.query.bind_expr import ExprBinder
 from filestore.query.bind_query import bind_query
-from filestore.query.coerce import Coercion
+from filestore.query.coerce import Coercion, can_coerce
+from filestore.query.parse import expression
 from filestore.query.plan import Bound, OutputColumn
 from filestore.query.rules.decorrelate import decorrelate
-from filestore.query.scope import Catalog
+from filestore.query.scope import Catalog, Scope
 from filestore.query.statements import Explain, Source, Statement
-from filestore.types import TEXT, SqlType
+from filestore.types import TEXT, Kind, SqlType
 
 
 def bind(statement: Statement, catalog: Catalog, parameter_types: Sequence[SqlType | None] = ()) -> Bound:
@@ -53,6 +56,30 @@ def bind(statement: Statement, catalog: Catalog, parameter_types: Sequence[SqlTy
         if given is None and number not in coercion.parameters:
             coercion.parameters[number] = TEXT
     return Bound(statement.kind, plan, coercion.types(), tuple(context.tables))
+
+
+def bind_argument(text: str, start: int, number: int, target: SqlType, catalog: Catalog) -> e.Expr:
+    """The value of EXECUTE's argument `number`, as the parameter's type; `start` is its offset in the client's text.
+
+    Errors: 42804 when its type does not fit; 42703, for it reads no columns; 0A000 for a subquery.
+    """
+    tree, source = expression(text, start)
+    context = Context(catalog, Coercion(()), source)
+
+    def no_subquery(_node: object, _outer: Scope) -> tuple[p.Plan, Scope]:
+        raise errors.FeatureNotSupported("cannot use subquery in EXECUTE parameter", position=start + 1)
+
+    binder = ExprBinder(context, Scope(None), "EXECUTE parameters", no_subquery)
+    expr, coercion = binder.bind(tree), context.coercion
+    if coercion.highest:
+        raise errors.UndefinedParameter(f"there is no parameter ${coercion.highest}", position=start + 1)
+    if expr.type.kind is not Kind.UNKNOWN and not can_coerce(expr.type, target, "assignment"):
+        raise errors.DatatypeMismatch(
+            f"parameter ${number} of type {expr.type.name} cannot be coerced to the expected type {target.name}",
+            hint="You will need to rewrite or cast the expression.",
+            position=start + 1,
+        )
+    return coercion.to(expr, target, "assignment", binder.position(tree))
 
 
 def _plan(context: Context, tree: Any) -> p.Plan:

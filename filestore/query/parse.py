@@ -80,15 +80,18 @@ def query(text: str, piece: Piece) -> Statement:
     return Statement(kind, text[piece.start : piece.end], piece.start, tree, source)
 
 
-def expression(text: str) -> tuple[Any, Source]:
+def expression(text: str, start: int = 0) -> tuple[Any, Source]:
     """The tree of one scalar expression (DEFAULT, CHECK, EXECUTE's arguments), parsed as the only item of a
-    SELECT."""
-    prefix = "SELECT "
-    whole = prefix + text
+    SELECT. `start` is its offset in the client's text: blanks take the place of what is before, so that positions are
+    the client's."""
+    whole = "SELECT ".rjust(start) + text
     found = parse(whole)
-    if len(found) != 1 or found[0].source is None or len(found[0].tree.expressions) != 1:
-        raise errors.SqlSyntaxError(f'syntax error in expression "{text}"')
-    return found[0].tree.expressions[0], found[0].source
+    tree, source = (found[0].tree, found[0].source) if len(found) == 1 else (None, None)
+    if isinstance(tree, exp.Select) and source is not None:
+        items, clauses = tree.expressions, {name for name, value in tree.args.items() if value}
+        if clauses == {"expressions"} and len(items) == 1 and not isinstance(items[0], exp.Alias | exp.Star):
+            return items[0], source
+    raise errors.SqlSyntaxError(f'syntax error in expression "{text}"', position=start + 1 if start else None)
 
 
 def _source(text: str, piece: Piece) -> Source:

@@ -9,9 +9,12 @@ text that was parsed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filestore.types import SqlType
+
+if TYPE_CHECKING:
+    from filestore.query.literal_rows import LiteralRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,8 @@ class Statement:
 
     `tree` is sqlglot's (None for utility statements, whose value is `utility`); `text` is the statement's own
     text and `start` its offset in the text that was parsed. `shape` is the text without its literals and `literals`
-    are they (see `lexer.normalise`), when it was taken apart; the tree may be the shape's then. Compares by identity
-    of its tree, so it is no dictionary key.
+    are they (see `lexer.normalise`), when it was taken apart; the tree may be the shape's then. `rows` are the rows of
+    an INSERT whose tree is that of one row. Compares by identity of its tree, so it is no dictionary key.
     """
 
     kind: str
@@ -55,6 +58,7 @@ class Statement:
     utility: Utility | None = None
     shape: str = ""
     literals: tuple[tuple[str, str], ...] = ()
+    rows: LiteralRows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +170,10 @@ class Prepare(Utility):
 
 @dataclass(frozen=True, slots=True)
 class Execute(Utility):
-    """EXECUTE name (arguments): each argument is SQL text of an expression."""
+    """EXECUTE name (arguments): each argument is SQL text of an expression, and its offset in the client's text."""
 
     name: str
-    arguments: tuple[str, ...]
+    arguments: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)

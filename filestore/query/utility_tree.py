@@ -163,7 +163,8 @@ def _prepare(b: Builder, tree: Any) -> st.Utility:
 
 
 def _execute(_b: Builder, tree: Any) -> st.Utility:
-    return st.Execute(names_of(tree)[0], tuple(str(t) for t in tokens_of(tree, "EXPR")))
+    arguments = tuple((str(t), t.start_pos or 0) for t in tokens_of(tree, "EXPR"))
+    return st.Execute(names_of(tree)[0], arguments)
 
 
 def _first_or_none(tree: Any) -> str | None:
