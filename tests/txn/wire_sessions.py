@@ -36,7 +36,7 @@ class Event:
     answer: Any
 
     def __str__(self) -> str:
-        return f"{self.session}: {self.sql} -> {self.answer}"
+        return f"{self.session + 1}: {self.sql} -> {self.answer}"
 
 
 @dataclass
@@ -46,11 +46,12 @@ class Transcript:
     steps: list[tuple[list[Event], frozenset[int]]] = field(default_factory=list)
 
     def text(self) -> str:
+        """One line an answer, and one for who waits; sessions count from 1."""
         lines = []
         for events, waiting in self.steps:
             lines += [str(e) for e in events]
             if waiting:
-                lines.append(f"   waiting: {sorted(waiting)}")
+                lines.append(f"   waiting: {', '.join(str(i + 1) for i in sorted(waiting))}")
         return "\n".join(lines)
 
     def answers(self) -> list[Any]:
@@ -75,6 +76,7 @@ class Session:
 
     def send(self, sql: str) -> None:
         self.running = sql
+        self._answer = None
         self.connection.send_query(sql.encode())
         while self.connection.flush():
             pass
@@ -87,7 +89,10 @@ class Session:
             if result is None:
                 self.running = ""
                 return self._answer
-            self._answer = _answer(result)
+            found = _answer(result)
+            # Of several statements in one Query the error, or the last.
+            if not (isinstance(self._answer, str) and self._answer.startswith("!")):
+                self._answer = found
         return None
 
     def run(self, sql: str) -> Any:
@@ -178,13 +183,16 @@ class Stage:
 
     def play(self, script: Iterable[tuple[int, str]], setup: Sequence[str] = ()) -> Transcript:
         """Runs a script from a fresh `setup`. A step of a session that still waits is left out, as its client would
-        leave it. At the end everybody commits, or rolls back what failed."""
+        leave it; session -1 sleeps. At the end everybody commits, or rolls back what failed."""
         for sql in setup:
             answer = self.observer.run(sql)
             assert not (isinstance(answer, str) and answer.startswith("!")), f"{sql}: {answer}"
         transcript = Transcript()
         for session, sql in script:
-            if not self.sessions[session].running:
+            if session < 0:
+                time.sleep(float(sql))
+                transcript.steps.append(self.settle())
+            elif not self.sessions[session].running:
                 transcript.steps.append(self.step(session, sql))
         while any(s.running or s.connection.transaction_status != pq.TransactionStatus.IDLE for s in self.sessions):
             idle = [i for i, s in enumerate(self.sessions) if not s.running
