@@ -65,6 +65,9 @@ SHAPES_KEPT = 256
 
 _TAGS = {"insert": "INSERT 0", "update": "UPDATE", "delete": "DELETE"}
 
+# What client_min_messages keeps from the client; all else is sent.
+_UNHEARD = {"warning": ("NOTICE",), "error": ("NOTICE", "WARNING")}
+
 
 class Session:
     """See the module. `database` owns the engine; `process_id` is its number in cancel requests and views."""
@@ -122,8 +125,9 @@ class Session:
             self.database.forget(self)
 
     def notice(self, severity: str, sqlstate: str, message: str) -> None:
-        """Keeps a notice for the port to send."""
-        self.notices.append(Notice(severity, sqlstate, message))
+        """Keeps a notice (NOTICE or WARNING) for the port to send, unless client_min_messages is above it."""
+        if severity not in _UNHEARD.get(self.settings.client_min_messages, ()):
+            self.notices.append(Notice(severity, sqlstate, message))
 
     def catalog(self) -> SessionCatalog:
         """Names as this session sees them: its transaction's definitions, its search path."""

@@ -49,11 +49,8 @@ class Settings:
     idle_in_transaction_session_timeout_ms: int
     search_path: tuple[str, ...]
     synchronous_commit: bool
-    default_transaction_isolation: str
-    default_transaction_read_only: bool
     client_min_messages: str
     application_name: str
-    work_mem: int
     names: Callable[[Kind, int], str]
     """Names of oids of reg* types; a session puts its own here."""
 
@@ -118,14 +115,6 @@ class Settings:
     def registered_name(self, kind: Kind, oid: int) -> str:
         """How an oid of a reg* type is shown."""
         return self.names(kind, oid)
-
-    @property
-    def datestyle(self) -> str:
-        return f"ISO, {self.date_order}"
-
-    @property
-    def interval_style(self) -> str:
-        return "postgres"
 
     @property
     def transaction_isolation(self) -> str:
@@ -541,16 +530,11 @@ def _attribute(attribute: str, name: str) -> Callable[[Settings], None]:
     return mirror
 
 
-def _mirror_work_mem(settings: Settings) -> None:
-    settings.work_mem = int(settings.value("work_mem")) * 1024
-
-
 _HOOKS: dict[str, Callable[[Settings], None]] = {
     "timezone": _mirror_zone,
     "datestyle": _mirror_order,
     "search_path": _mirror_path,
     "synchronous_commit": _mirror_commit,
-    "work_mem": _mirror_work_mem,
     "statement_timeout": _attribute("statement_timeout_ms", "statement_timeout"),
     "lock_timeout": _attribute("lock_timeout_ms", "lock_timeout"),
     "idle_in_transaction_session_timeout": _attribute(
@@ -561,8 +545,6 @@ _HOOKS: dict[str, Callable[[Settings], None]] = {
         for name in (
             "bytea_output",
             "extra_float_digits",
-            "default_transaction_isolation",
-            "default_transaction_read_only",
             "client_min_messages",
             "application_name",
         )

@@ -1,8 +1,10 @@
 """The table of known settings: what SET, SHOW and pg_settings know of each. `settings.py` gives them meaning.
 
-Many are accepted only because clients set them (PostgreSQL 15's names and bounds); only those that `Settings` has an
-attribute for change anything here. Defaults are in base units (ms, kB); a description says what a setting does in
-FileStore.
+Many are accepted only because clients set them (PostgreSQL 15's names and bounds), and their descriptions say so: the
+values are kept and shown, and nothing reads them. Defaults are in base units (ms, kB); a description says what a
+setting does in FileStore.
+
+Thread rule: constants.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ def _preset(name: str, value: str | int | bool, description: str, report: bool =
 
 STYLES = "postgres|postgres_verbose|sql_standard|iso_8601"
 ISOLATION = "serializable|repeatable read|read committed|read uncommitted"
-MESSAGES = "debug5|debug4|debug3|debug2|debug1|log|notice|warning|error|info|debug|fatal|panic"
+CLIENT_MESSAGES = "debug5|debug4|debug3|debug2|debug1|log|notice|warning|error|info|debug"
+MESSAGES = f"{CLIENT_MESSAGES}|fatal|panic"
 _PLANNER = "Accepted for clients; the planner decides by cost alone."
 _ACCEPTED = "Accepted for clients; has no effect."
 
@@ -92,7 +95,7 @@ _ROWS = (
     _enum("bytea_output", "hex", "escape|hex", "Text form of bytea."),
     _enum("IntervalStyle", "postgres", STYLES, "Text form of intervals.", report=True),
     _bool("standard_conforming_strings", True, "Backslashes in '...' are ordinary characters.", report=True),
-    _enum("client_min_messages", "notice", MESSAGES, _ACCEPTED),
+    _enum("client_min_messages", "notice", CLIENT_MESSAGES, "The least severe messages that the client is sent."),
     _int("work_mem", 65_536, 64, INT_MAX, "Accepted for clients; sorts and hashes stay in memory.", "kB"),
     # Facts about the server
     _preset("server_version", SERVER_VERSION, "Version.", report=True),

@@ -300,3 +300,11 @@ def test_importing_costs_nothing() -> None:
     script = "import filestore, sys; print(any(m in sys.modules for m in ('numpy', 'numba', 'pyarrow', 'sqlglot')))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("level", "sent"), [("notice", 2), ("debug1", 2), ("warning", 1), ("error", 0)])
+def test_client_min_messages_says_which_notices_come(connection: filestore.Connection, level: str, sent: int) -> None:
+    connection.execute(f"SET client_min_messages = {level}")
+    connection.execute("DROP TABLE IF EXISTS absent")
+    connection.execute("BEGIN")
+    assert [notice.partition(":")[0] for notice in connection.notices] == ["NOTICE", "WARNING"][2 - sent :]

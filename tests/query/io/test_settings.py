@@ -58,6 +58,7 @@ def test_values(name: str, value: str, shown: str) -> None:
             "22023",
             '99 is outside the valid range for parameter "extra_float_digits" (-15 .. 3)',
         ),
+        ("client_min_messages", "fatal", "22023", 'invalid value for parameter "client_min_messages": "fatal"'),
         ("work_mem", "abc", "22023", 'invalid value for parameter "work_mem": "abc"'),
         (
             "statement_timeout",
