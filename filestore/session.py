@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -85,11 +85,13 @@ class Session:
         startup = {"application_name": application_name, **(settings or {})}
         self.settings = Settings(startup, user=user, facts=database.facts)
         self.settings.names = self.registered_name
+        self.settings.oids = lambda kind, text: self.catalog().session_function(f"{kind.value}in", (text,))
         self.process_id = database.register(self)
         self.cancel = Cancel()
         self.notices: list[Notice] = []
         self.prepared: dict[str, Prepared] = {}
         self.cursors: dict[str, Cursor] = {}
+        self.portals: Collection[str] = ()
         self._shapes: dict[object, Prepared] = {}
         self.transaction: Transaction | None = None
         self.explicit = False

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from filestore import errors, timezones
 from filestore.settings_table import INT_MAX, SETTINGS, Setting
 from filestore.timezones import TimeZone
-from filestore.types import Kind, registered_number
+from filestore.types import Kind, number_registered, registered_number
 
 Value = bool | int | float | str
 
@@ -52,7 +52,8 @@ class Settings:
     client_min_messages: str
     application_name: str
     names: Callable[[Kind, int], str]
-    """Names of oids of reg* types; a session puts its own here."""
+    oids: Callable[[Kind, str], int]
+    """Names of oids of reg* types, and oids of names; a session puts its own here."""
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Settings:
         """`startup` are a connection's parameters; what they set is what RESET returns to. `facts` are the server's own
         values of settings that nobody can set. Errors as `set`."""
         self.names = registered_number
+        self.oids = number_registered
         self._values: dict[str, Value] = {}
         self._reset: dict[str, Value] = {**(facts or {}), "session_authorization": user}
         self._undo: dict[str, Value | None] = {}
@@ -115,6 +117,10 @@ class Settings:
     def registered_name(self, kind: Kind, oid: int) -> str:
         """How an oid of a reg* type is shown."""
         return self.names(kind, oid)
+
+    def registered_oid(self, kind: Kind, text: str) -> int:
+        """The oid of what a reg* type's text names."""
+        return self.oids(kind, text)
 
     @property
     def transaction_isolation(self) -> str:

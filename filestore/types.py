@@ -282,6 +282,13 @@ def registered_number(kind: Kind, oid: int) -> str:
     return str(oid) if found is None else found.name
 
 
+def number_registered(kind: Kind, text: str) -> int:
+    """The oid of a reg* type's text where no session can be asked for names. Raises 42704 for a name."""
+    if not text.isdecimal():
+        raise errors.UndefinedObject(f'{kind.value} "{text}" does not exist')
+    return int(text)
+
+
 def numeric(precision: int, scale: int = 0) -> SqlType:
     """numeric(precision, scale). Errors with 22023 outside PostgreSQL's bounds, 0A000 where the scale is none of the
     digits."""

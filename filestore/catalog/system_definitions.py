@@ -171,7 +171,7 @@ def registered_oid(catalog: SessionCatalog, kind: Kind, text: str) -> int:
     schema, name = split_name(text)
     found = _lookup(catalog, kind, schema, name)
     if found is None:
-        raise _unknown(kind, text)
+        raise _unknown(kind, text if kind is Kind.REGPROC else f"{schema}.{name}" if schema else name)
     return found
 
 

@@ -273,6 +273,7 @@ _FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
     "current_setting": _current_setting,
     "set_config": _set_config,
     "pg_is_in_recovery": _always(False),
+    "pg_advisory_unlock_all": _always(""),  # there are none; pools ask before they hand a connection on
     "txid_current": lambda catalog: catalog.session.begin().id,
     "pg_my_temp_schema": _always(0),
     "pg_postmaster_start_time": lambda catalog: catalog.session.database.started_us,

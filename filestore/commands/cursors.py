@@ -118,6 +118,11 @@ def run(session: Session, command: Command, parameters: Sequence[Vector] = ()) -
 def find(session: Session, name: str) -> Cursor:
     """The open cursor of that name; 34000 when there is none."""
     cursor = session.cursors.get(name)
+    if cursor is None and name in session.portals:
+        raise errors.FeatureNotSupported(
+            f'moving the portal "{name}" of the protocol by SQL is not supported',
+            hint="DECLARE a cursor, or fetch the rows by the protocol.",
+        )
     if cursor is None:
         raise errors.InvalidCursorName(f'cursor "{name}" does not exist')
     return cursor

@@ -23,6 +23,7 @@ from filestore.types import (
     TEXT,
     TIMESTAMPTZ,
     UNKNOWN,
+    VOID,
     SqlType,
 )
 
@@ -49,6 +50,7 @@ SESSION_FUNCTIONS: Final[tuple[Signature, ...]] = (
     ("current_query inet_client_addr inet_server_addr", TEXT, ((),)),
     ("pg_backend_pid inet_client_port inet_server_port", INT4, ((),)),
     ("pg_is_in_recovery", BOOL, ((),)),
+    ("pg_advisory_unlock_all", VOID, ((),)),
     ("txid_current", INT8, ((),)),
     ("pg_my_temp_schema", OID, ((),)),
     ("pg_postmaster_start_time pg_conf_load_time", TIMESTAMPTZ, ((),)),

@@ -34,7 +34,7 @@ from filestore.query.calendar_text import (
 from filestore.query.datetime_tokens import FILLERS, LABELS, MONTHS, SPECIAL, WEEKDAYS, BadSyntax, OutOfRange, tokens_of
 from filestore.query.zone_abbreviations import ABBREVIATIONS
 from filestore.timezones import TimeZone
-from filestore.types import Kind, registered_number
+from filestore.types import Kind, number_registered, registered_number
 
 MAX_ZONE_HOURS = 15
 
@@ -59,6 +59,9 @@ class TextSettings(Protocol):
     def registered_name(self, kind: Kind, oid: int) -> str:
         """How an oid of a reg* type is shown: the name it stands for, in a session."""
 
+    def registered_oid(self, kind: Kind, text: str) -> int:
+        """The oid of what a reg* type's text names; 42P01, 42704, 42883, 3F000."""
+
 
 class _Defaults:
     """PostgreSQL's defaults, for values read outside any session."""
@@ -72,6 +75,11 @@ class _Defaults:
     def registered_name(kind: Kind, oid: int) -> str:
         """The number, or a type's name: nothing else is known here."""
         return registered_number(kind, oid)
+
+    @staticmethod
+    def registered_oid(kind: Kind, text: str) -> int:
+        """A number stands for itself: nothing else is known here."""
+        return number_registered(kind, text)
 
     @property
     def transaction_us(self) -> int:

@@ -384,7 +384,7 @@ UNSUPPORTED_FUNCTIONS: Final = frozenset(
         "mode", "percentile_cont", "percentile_disc", "corr", "covar_pop", "covar_samp", "regr_slope",
         "regr_r2", "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead",
         "first_value", "last_value", "nth_value", "nextval", "currval", "setval", "lastval", "unnest",
-        "pg_advisory_lock", "pg_advisory_unlock", "pg_advisory_unlock_all", "regexp_replace",
+        "pg_advisory_lock", "pg_advisory_unlock", "regexp_replace",
         "regexp_match", "regexp_matches", "regexp_split_to_table", "regexp_split_to_array", "to_json",
         "to_jsonb", "row_to_json", "json_build_object", "jsonb_build_object", "make_interval", "overlay",
         "to_tsvector", "to_tsquery", "xmlagg", "pg_sleep", "pg_notify", "pg_export_snapshot",

@@ -17,7 +17,7 @@ from filestore.query.datetime_text import TextSettings
 from filestore.query.text_parse import from_binary, from_text
 from filestore.server.pgwire.encode import all_formats
 from filestore.storage.vector import EMPTY_HEAP, Array, Vector, string_vector
-from filestore.types import BY_OID, KINDS, Kind, SqlType
+from filestore.types import BY_OID, KINDS, REG_KINDS, Kind, SqlType
 
 Decoder = Callable[[bytes, TextSettings], Vector]
 
@@ -112,6 +112,8 @@ def _decoder(sql_type: SqlType, code: int) -> Decoder:
     kind = sql_type.kind
     if kind in _SAFE_DIGITS:
         return _binary_integer(sql_type) if code else _text_integer(sql_type)
+    if kind in REG_KINDS and not code:
+        return _registered(sql_type)
     if kind in (Kind.TEXT, Kind.VARCHAR) and sql_type.length is None:
         return _string(sql_type, code)
     return _any(sql_type, code)
@@ -147,6 +149,18 @@ def _binary_integer(sql_type: SqlType) -> Decoder:
         if len(value) == size:
             return Vector(sql_type, np.array(unpack(value), dtype))
         return general(value, settings)
+
+    return decode
+
+
+def _registered(sql_type: SqlType) -> Decoder:
+    """A name or number of what a reg* type stands for."""
+    general, kind, dtype = _any(sql_type, 0), sql_type.kind, sql_type.dtype
+
+    def decode(value: bytes, settings: TextSettings) -> Vector:
+        if value.isdigit():
+            return general(value, settings)
+        return Vector(sql_type, np.array((settings.registered_oid(kind, value.decode()),), dtype))
 
     return decode
 

@@ -152,3 +152,39 @@ def test_row_limited_portals_have_the_timeout_for_each_execute(port: Running) ->
             await connection.close()
 
     assert asyncio.run(main()) == [6, 7, 8, 9]
+
+
+def test_asyncpg_moves_its_portal_by_sql(port: Running) -> None:
+    async def main() -> str:
+        connection = await asyncpg.connect(host="127.0.0.1", port=port.port, user="postgres")
+        try:
+            async with connection.transaction():
+                cursor = await connection.cursor("SELECT 1")
+                await cursor.forward(1)
+        except asyncpg.FeatureNotSupportedError as error:
+            return str(error)
+        finally:
+            await connection.close()
+        return ""
+
+    assert "of the protocol by SQL is not supported" in asyncio.run(main())
+
+
+def test_asyncpg_pool_hands_connections_on(port: Running) -> None:
+    async def main() -> int:
+        async with asyncpg.create_pool(
+            host="127.0.0.1", port=port.port, user="postgres", min_size=1, max_size=2
+        ) as pool:
+            return sum(await asyncio.gather(*[pool.fetchval("SELECT $1::int", i) for i in range(20)]))
+
+    assert asyncio.run(main()) == 190
+
+
+def test_names_of_tables_as_parameters(connection: psycopg.Connection) -> None:
+    connection.execute('CREATE SCHEMA "odd one"')
+    connection.execute('CREATE TABLE "odd one"."Table" (a int)')
+    sql = "SELECT %s::regclass, %s::regclass::oid, %s::regtype"
+    row = connection.execute(sql, ('"odd one" . "Table"', "pg_class", "int4")).fetchone()
+    assert row == ('"odd one"."Table"', 1259, "integer")
+    with pytest.raises(psycopg.errors.UndefinedTable, match='relation "odd one" does not exist'):
+        connection.execute("SELECT %s::regclass", ('"odd one"',))
