@@ -31,12 +31,13 @@ from filestore.query.context import Cancel, ExecutionContext
 from filestore.query.executor import execute
 from filestore.query.explain import rows_read
 from filestore.query.lexer import normalise
+from filestore.query.literal_rows import LiteralRows, literal_rows
 from filestore.query.optimize import optimize
 from filestore.query.parse import parse
 from filestore.query.point_write import At, PointInsert
 from filestore.query.rows import describe_value
 from filestore.query.statements import Statement
-from filestore.query.widen import widened
+from filestore.query.widen import can_widen, widened
 from filestore.result import CopyIn, Notice, Result
 from filestore.settings import Settings
 from filestore.storage.schema import TableDef
@@ -146,9 +147,13 @@ class Session:
 
         One that was seen before, or one like it but for its literals, is not parsed again.
         """
-        parsed = self.database.parsed
+        rows = literal_rows(text)
+        if rows is not None:
+            found = self.parse(rows.template)
+            return [replace(found[0], text=text, shape=rows.template, rows=rows)]
         if len(text) > CACHED_TEXT_MAX:
             return parse(text)
+        parsed = self.database.parsed
         shape, literals = normalise(text)
         known = parsed.get(shape)
         if known is not None:
@@ -321,9 +326,11 @@ class Session:
 
     def _bind_literals(self, statement: Statement, parameters: Sequence[Vector]) -> tuple[Planned, Sequence[Vector]]:
         """Binds a statement of a simple Query by way of the plan cache, keyed by its text without its literals."""
-        version, shape, literals = self.registry_version, statement.shape, statement.literals
         if parameters:
             return planned(self.plan(statement, [v.type for v in parameters])), parameters
+        if statement.rows is not None:
+            return self._bind_rows(statement, statement.rows) or (planned(self.plan(parse(statement.text)[0])), ())
+        version, shape, literals = self.registry_version, statement.shape, statement.literals
         types = tuple(LITERAL_TYPES[kind] for kind, _ in literals)
         key = (shape or statement.text, types, self.settings.search_path, version)
         found = None if version < 0 else self.database.plans.get(key)
@@ -337,6 +344,22 @@ class Session:
             if version >= 0:
                 self.database.plans.put(key, found)
         return found, literal_vectors(literals, found.bound.parameters, self.settings)
+
+    def _bind_rows(self, statement: Statement, rows: LiteralRows) -> tuple[Planned, Sequence[Vector]] | None:
+        """An INSERT of many rows of literals as that of one row of parameters; None for what has to be parsed whole."""
+        key = (rows.template, (), self.settings.search_path, version := self.registry_version)
+        found = None if version < 0 else self.database.plans.get(key)
+        if found is None:
+            try:
+                found = planned(self.plan(replace(statement, text=rows.template, rows=None)))
+            except errors.Error:
+                return None
+            if version >= 0:
+                self.database.plans.put(key, found)
+        if not can_widen(found.bound):
+            return None
+        vectors = rows.vectors(found.bound.parameters, self.settings)
+        return None if vectors is None else (Planned(widened(found.bound, rows.count), None, None), vectors)
 
     def planned_before(self, shape: str, literals: Sequence[tuple[str, str]]) -> Prepared | None:
         """A statement of a simple Query whose shape was planned before; None when it has to be planned."""

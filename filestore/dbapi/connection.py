@@ -29,6 +29,7 @@ from filestore.dbapi.placeholders import Parameters, Template
 from filestore.dbapi.points import Point, Row, point_of
 from filestore.dbapi.values import type_of, vector
 from filestore.query import statements as s
+from filestore.query.literal_rows import literal_rows
 from filestore.query.parse import parse
 from filestore.query.plan import OutputColumn
 from filestore.query.statements import Statement
@@ -228,6 +229,9 @@ class Connection:
         The caller calls `finish` at the end. `columns` then tells the columns of either.
         """
         values = of.values(parameters)
+        if not values and literal_rows(of.text) is not None:
+            self.columns = None
+            return self.execute_statement(self._session.parse(of.text)[0])
         prepared, point = self._prepare(of.text, tuple([type_of(value) for value in values]))
         self.columns = prepared.columns
         if prepared.statement is None:
