@@ -31,7 +31,7 @@ import numpy as np
 
 from filestore import errors, types
 from filestore.query import literals, render
-from filestore.query.vectors import EXACT, from_python
+from filestore.query.vectors import EXACT, from_python, to_decimals
 from filestore.storage.vector import INLINE_BYTES, Array, Vector
 from filestore.types import Kind, SqlType
 
@@ -261,8 +261,8 @@ def _bools(column: Vector) -> list[Any]:
 
 
 def _numerics(column: Vector) -> list[Any]:
-    if column.data.dtype == object:
-        return list(column.data)
+    if column.data.dtype == object or column.is_decimal128:
+        return list(to_decimals(column).data)
     if column.data.ndim == 2:
         return [None if text is None else Decimal(text.decode()) for text in column.strings()]
     scale = -column.scale

@@ -19,6 +19,7 @@ import numpy as np
 
 from filestore import errors
 from filestore.query import aggregate_kernels as kernels
+from filestore.query import decimal128_kernels as rows_of
 from filestore.query.kernels import frozen
 from filestore.query.keys import group, sort_words
 from filestore.query.scalar import decimals
@@ -26,9 +27,12 @@ from filestore.query.scalar.moments import make_interval, scale_interval
 from filestore.query.vectors import (
     EXACT,
     INT64_MAX,
+    MAX_SCALE64,
     NO_VALID,
     as_decimal64,
     concat,
+    decimal128_rows,
+    from_decimal128,
     from_decimals,
     from_python,
     interval_fields,
@@ -89,7 +93,7 @@ class Count:
 @dataclass(slots=True)
 class ExactSum:
     """Sums per group: 128-bit limbs scaled by 10**scale, or Decimal objects. `count` is the number of values in
-    each.
+    each; `scales` the digits after the point that each sum is shown with, None when these are `scale`.
     """
 
     high: Array
@@ -97,14 +101,27 @@ class ExactSum:
     scale: int
     count: Array
     objects: Array | None = None
+    scales: Array | None = None
 
     def decimals(self) -> list[Decimal]:
-        if self.objects is not None:
-            return list(self.objects.tolist())
-        return [Decimal(v).scaleb(-self.scale, EXACT) for v in self.integers()]
+        return to_decimals(self.vector(NUMERIC, None)).data.tolist()  # type: ignore[no-any-return]
 
-    def integers(self) -> list[int]:
-        return [(h << 64) | w for h, w in zip(self.high.tolist(), self.low.tolist(), strict=True)]
+    def rows(self) -> Array:
+        """The limbs as 128-bit numerics of one scale."""
+        return np.stack([self.high, self.low.view(np.int64), np.full(len(self.high), self.scale)], axis=1)
+
+    def vector(self, sql_type: SqlType, valid: Array | None) -> Vector:
+        """The sums as numerics."""
+        if self.objects is not None:
+            return Vector(sql_type, self.objects, valid)
+        if self.scales is None and (self.high == self.low.view(np.int64) >> 63).all() and self.scale <= MAX_SCALE64:
+            return Vector(sql_type, self.low.view(np.int64).copy(), valid, scale=self.scale)
+        if self.scales is None:
+            return from_decimal128(sql_type, self.rows(), valid)
+        # The digits that are taken off are zeros.
+        out = np.empty((len(self.high), 3), np.int64)
+        rows_of.round_rows(frozen(self.rows()), frozen(self.scales), 1, rows_of.DOWN, NO_VALID, out)
+        return from_decimal128(sql_type, out, valid)
 
 
 def _limbs(total: Array) -> tuple[Array, Array]:
@@ -143,6 +160,15 @@ def sum_objects(values: Sequence[Decimal], valid: Array, codes: Array, groups: i
     return ExactSum(zero, zero.view(np.uint64), 0, counts(valid, codes, groups), objects)
 
 
+def sum_rows(rows: Array, valid: Array, codes: Array, groups: int) -> ExactSum | None:
+    """Sums of 128-bit numerics, each shown with the most digits of its values; None when one outgrows 128 bits."""
+    scale = int(rows_of.largest_scale(rows, valid))
+    high, low, scales = np.zeros(groups, np.int64), np.zeros(groups, np.uint64), np.zeros(groups, np.int64)
+    if rows_of.sum_rows(codes, rows, valid, scale, high, low, scales) != rows_of.FITS:
+        return None
+    return ExactSum(high, low, scale, counts(valid, codes, groups), None, scales)
+
+
 def start_sum(vector: Vector, codes: Array, groups: int) -> ExactSum:
     """Exact sums of an integer or numeric vector."""
     if vector.type.kind is not Kind.NUMERIC:
@@ -150,7 +176,9 @@ def start_sum(vector: Vector, codes: Array, groups: int) -> ExactSum:
     narrow = as_decimal64(vector)
     if narrow is not None:
         return sum_exactly(np.ascontiguousarray(narrow.data), _mask(vector), narrow.scale, codes, groups)
-    return sum_objects(to_decimals(vector).data.tolist(), _mask(vector), codes, groups)
+    rows = decimal128_rows(vector)
+    found = None if rows is None else sum_rows(rows, _mask(vector), codes, groups)
+    return found or sum_objects(to_decimals(vector).data.tolist(), _mask(vector), codes, groups)
 
 
 def merge_sums(states: Sequence[ExactSum], codes: Array, groups: int) -> ExactSum:
@@ -158,13 +186,19 @@ def merge_sums(states: Sequence[ExactSum], codes: Array, groups: int) -> ExactSu
     count = np.zeros(groups, np.int64)
     kernels.sum_int64(codes, frozen(np.concatenate([s.count for s in states])), NO_VALID, count)
     used = [s for s in states if s.count.any()]
-    if all(s.objects is None for s in used) and len({s.scale for s in used}) <= 1:
+    if all(s.objects is None and s.scales is None for s in used) and len({s.scale for s in used}) <= 1:
         scale = used[0].scale if used else 0
         high, low = np.zeros(groups, np.int64), np.zeros(groups, np.uint64)
         parts = frozen(np.concatenate([s.high for s in states])), frozen(np.concatenate([s.low for s in states]))
         kernels.sum_limbs(codes, *parts, high, low)
         return ExactSum(high, low, scale, count)
     flags = np.concatenate([s.count > 0 for s in states])
+    if all(s.objects is None for s in used):
+        rows = decimal128_rows(concat([s.vector(NUMERIC, s.count > 0) for s in states]))
+        found = None if rows is None else sum_rows(rows, frozen(flags), codes, groups)
+        if found is not None:
+            found.count = count
+            return found
     out = sum_objects([d for s in states for d in s.decimals()], flags, codes, groups)
     out.count = count
     return out
@@ -184,13 +218,10 @@ class Sum:
 
     def finish(self, state: ExactSum) -> Vector:
         some = state.count > 0
-        valid = None if some.all() else some
-        if state.objects is None and (state.high == state.low.view(np.int64) >> 63).all():
-            return Vector(self.result, state.low.view(np.int64).copy(), valid, scale=state.scale)
-        if self.result.kind is Kind.INT8:
+        out = state.vector(self.result, None if some.all() else some)
+        if self.result.kind is Kind.INT8 and out.data.dtype != np.int64:
             raise errors.NumericOutOfRange("bigint out of range")
-        values = [d if ok else None for d, ok in zip(state.decimals(), some.tolist(), strict=True)]
-        return from_decimals(self.result, values, valid)
+        return out
 
 
 class Average:
@@ -203,10 +234,10 @@ class Average:
         return merge_sums(states, codes, groups)
 
     def finish(self, state: ExactSum) -> Vector:
-        pairs = zip(state.decimals(), state.count.tolist(), strict=True)
-        values = [decimals.divide(total, Decimal(n)) if n else None for total, n in pairs]
         some = state.count > 0
-        return from_decimals(NUMERIC, values, None if some.all() else some)
+        valid = None if some.all() else some
+        pair = [state.vector(NUMERIC, valid), Vector(NUMERIC, state.count, valid)]
+        return replaced(decimals.by_rows("div", pair, len(some), NUMERIC), valid)
 
 
 class Spread:
@@ -218,16 +249,16 @@ class Spread:
 
     def start(self, args: Sequence[Vector], codes: Array, groups: int) -> tuple[ExactSum, ExactSum]:
         vector = args[0]
-        narrow = vector if vector.type.kind is not Kind.NUMERIC else as_decimal64(vector)
+        if vector.type.kind is not Kind.NUMERIC:
+            vector = Vector(NUMERIC, vector.data.astype(np.int64), vector.valid)
         total = start_sum(vector, codes, groups)
+        narrow = as_decimal64(vector)
         if narrow is not None:
-            data = narrow.data.astype(np.int64, copy=False)
-            low, high = decimals.bounds(data)
+            low, high = decimals.bounds(narrow.data)
             if max(high, -low) < 2**31:
-                return total, sum_exactly(data * data, _mask(vector), 2 * narrow.scale, codes, groups)
-        values = to_decimals(vector).data.tolist() if vector.type.kind is Kind.NUMERIC else _integers(vector)
-        squares = [EXACT.multiply(v, v) for v in values]
-        return total, sum_objects(squares, _mask(vector), codes, groups)
+                squares = narrow.data * narrow.data
+                return total, sum_exactly(squares, _mask(vector), 2 * narrow.scale, codes, groups)
+        return total, start_sum(decimals.by_rows("mul", [vector, vector], len(vector), NUMERIC), codes, groups)
 
     def merge(
         self, states: Sequence[tuple[ExactSum, ExactSum]], codes: Array, groups: int
@@ -256,10 +287,6 @@ class Spread:
         if self.root:
             value = decimals.rounded(decimals._WORKING.sqrt(value), scale)
         return value
-
-
-def _integers(vector: Vector) -> list[Decimal]:
-    return [Decimal(v) for v in vector.data.tolist()]
 
 
 # --- floats and intervals --------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from filestore.query import render, text_parse
 from filestore.query.calendar_text import DAY_US
 from filestore.query.datetime_text import DEFAULTS, TextSettings
 from filestore.query.literals import fit_numeric, format_numeric, numeric_field_overflow
+from filestore.query.vectors import at_scale
 from filestore.storage.vector import EMPTY_HEAP, Array, Batch, Vector, string_vector
 from filestore.types import INTEGER_KINDS, OID_KINDS, STRING_KINDS, Kind, Physical, SqlType
 
@@ -105,6 +106,9 @@ def _numeric_array(vector: Vector) -> pa.Array:
             wide[:, 0] = vector.data
             wide[:, 1] = vector.data >> 63
             return _from_buffers(vector, wide)
+        limbs = at_scale(vector, wanted.scale)
+        if limbs is not None and limbs[2].all():
+            return _from_buffers(vector, np.stack([limbs[1].view(np.int64), limbs[0]], axis=1))
         values: list[Decimal | None] = []
         for value in render.canonical(vector):
             if value is not None and not value.is_finite():

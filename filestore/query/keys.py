@@ -22,8 +22,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from filestore.query import kernels, string_kernels
+from filestore.query.decimal128_kernels import largest_scale
 from filestore.query.kernels import frozen
-from filestore.query.vectors import as_decimal64, interval_fields, safe_views, to_decimals
+from filestore.query.vectors import (
+    EXACT,
+    MAX_DECIMAL128,
+    as_decimal64,
+    at_scale,
+    decimal128_rows,
+    interval_fields,
+    mask_of,
+    safe_views,
+    to_decimals,
+)
 from filestore.storage.vector import EMPTY_HEAP, Array, Vector
 from filestore.types import Kind
 
@@ -212,8 +223,16 @@ def value_words(column: Vector) -> list[Array]:
         return [months * 30 + days + micros // _DAY_US, micros % _DAY_US]
     if kind is Kind.NUMERIC:
         narrow = as_decimal64(column)
-        return [_decimal_ranks(column) if narrow is None else narrow.data]
+        if narrow is not None:
+            return [narrow.data]
+        limbs = at_scale(column)
+        return [_decimal_ranks(column)] if limbs is None else [limbs[0], _ordered(limbs[1])]
     return [data.astype(np.int64, copy=False)]
+
+
+def _ordered(words: Array) -> Array:
+    """uint64 words as int64 ones of the same order."""
+    return (words ^ np.uint64(2**63)).view(np.int64)
 
 
 def _decimal_ranks(column: Vector) -> Array:
@@ -311,6 +330,16 @@ class KeyTable:
         if codes is None:
             return np.zeros(length, np.int64) if self.length else np.full(length, -1, np.int64)
         return codes
+
+
+def _decimal_limbs(column: Vector, scale: int) -> tuple[Array, Array, Array]:
+    """As vectors.at_scale, of Decimals."""
+    values = to_decimals(column).data.tolist()
+    scaled = [v.scaleb(scale, EXACT) if v.is_finite() else v for v in values]
+    fits = [v.is_finite() and v == v.to_integral_value() and abs(v) < MAX_DECIMAL128 for v in scaled]
+    whole = [int(v) if ok else 0 for v, ok in zip(scaled, fits, strict=True)]
+    high, low = [v >> 64 for v in whole], [v & (2**64 - 1) for v in whole]
+    return np.array(high, np.int64), np.array(low, np.uint64), np.array(fits, np.bool_)
 
 
 class _RangeTable:
@@ -411,6 +440,12 @@ class _ColumnTable:
             self.scale = narrow.scale
             self._build_words([narrow.data], column.valid)
             return
+        rows = decimal128_rows(column)
+        limbs = at_scale(column)
+        if rows is not None and limbs is not None:
+            self.scale = int(largest_scale(rows, mask_of(column)))
+            self._build_words([limbs[0], _ordered(limbs[1])], column.valid)
+            return
         known: dict[object, int] = {}
         valid = column.valid
         built = np.full(len(column), -1, np.int64)
@@ -440,21 +475,20 @@ class _ColumnTable:
         return codes
 
     def _lookup_numeric(self, column: Vector) -> Array:
-        narrow = as_decimal64(column)
-        if self.decimals is None and narrow is not None and narrow.scale == self.scale:
-            return self._lookup_words([narrow.data])
-        values = to_decimals(column).data.tolist()
         known = self.decimals
         if known is not None:
+            values = to_decimals(column).data.tolist()
             return np.array([known.get("NaN" if v.is_nan() else v, -1) for v in values], np.int64)
-        words = np.zeros(len(values), np.int64)
-        fits = np.zeros(len(values), np.bool_)
-        for i, value in enumerate(values):
-            # A value with more digits than the build side has equals none of it.
-            scaled = value.scaleb(self.scale) if value.is_finite() else None
-            if scaled is not None and scaled == scaled.to_integral_value() and abs(scaled) < 2**63:
-                words[i], fits[i] = int(scaled), True
-        return np.where(fits, self._lookup_words([words]), -1)
+        narrow = as_decimal64(column)
+        if narrow is not None and narrow.scale == self.scale and len(self.words) == 1:
+            return self._lookup_words([narrow.data])
+        # A value with more digits than the build side has equals none of it.
+        limbs = at_scale(column, self.scale)
+        high, low, fits = _decimal_limbs(column, self.scale) if limbs is None else limbs
+        if len(self.words) == 2:
+            return np.where(fits, self._lookup_words([high, _ordered(low)]), -1)
+        words = low.view(np.int64)
+        return np.where(fits & (high == words >> 63), self._lookup_words([words]), -1)
 
 
 def order_of(columns: Sequence[tuple[Vector, bool, bool]], length: int) -> Array:

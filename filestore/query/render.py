@@ -21,10 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filestore import errors
+from filestore.query import decimal128_text_kernels as decimal128
 from filestore.query import render_kernels as kernels
 from filestore.query import view_kernels
 from filestore.query import wire_kernels as wire
 from filestore.query.datetime_text import DEFAULTS, TextSettings
+from filestore.query.kernels import frozen
 from filestore.query.literals import format_literal, parse_numeric
 from filestore.storage.vector import EMPTY_HEAP, Array, Vector
 from filestore.types import OID_KINDS, STRING_KINDS, Kind
@@ -197,9 +199,24 @@ def _numeric_text(vector: Vector) -> Encoded:
         return _one_by_one(vector, DEFAULTS)
     if vector.data.ndim == 2:
         return _views(vector)
+    if vector.is_decimal128:
+        return _decimal128(vector, 41, decimal128.decimal128_text, with_digits=True)
     offsets, out = _buffers(len(vector), 24)
     used = kernels.decimals(_as_int64(vector.data), vector.scale, _valid(vector), out, offsets)
     return _finish(offsets, out, used)
+
+
+def _decimal128(
+    vector: Vector, width: int, kernel: Callable[[Array, Array, Array, Array], int], *, with_digits: bool
+) -> Encoded:
+    """Numerics of 128 bits, `width` bytes a row and perhaps as many as its scale."""
+    rows = np.ascontiguousarray(vector.data).view(np.int64).reshape(-1, 3)
+    valid = _valid(vector)
+    room = len(rows) * width
+    if with_digits:
+        room += int((rows[:, 2] if vector.valid is None else rows[valid, 2]).sum())
+    offsets, out = np.empty(len(rows) + 1, np.int64), np.empty(room, np.uint8)
+    return _finish(offsets, out, kernel(frozen(rows), frozen(valid), out, offsets))
 
 
 def _views(vector: Vector) -> Encoded:
@@ -311,6 +328,8 @@ def _numeric_binary(vector: Vector) -> Encoded:
         offsets, out = _buffers(len(vector), 32)
         used = wire.numeric_binary(_as_int64(vector.data), vector.scale, _valid(vector), out, offsets)
         return _finish(offsets, out, used)
+    if vector.is_decimal128:
+        return _decimal128(vector, 32, decimal128.decimal128_binary, with_digits=False)
     scale = vector.type.scale
     return encode_all([None if v is None else numeric_bytes(v, scale) for v in canonical(vector)])
 
@@ -423,7 +442,12 @@ def _canonical_numeric(vector: Vector) -> list[Any]:
     if vector.data.ndim == 2:
         return [None if s is None else parse_numeric(s.decode()) for s in vector.strings()]
     # From parts, not by scaleb: that would round to the context's 28 digits.
-    scale = vector.scale
-    return [Decimal((v < 0, tuple(map(int, str(abs(v)))), -scale)) for v in vector.data.tolist()]
+    if vector.is_decimal128:
+        return [_from_parts((h << 64) | w, s) for h, w, s in vector.data.tolist()]
+    return [_from_parts(v, vector.scale) for v in vector.data.tolist()]
+
+
+def _from_parts(value: int, scale: int) -> Decimal:
+    return Decimal((value < 0, tuple(map(int, str(abs(value)))), -scale))
 
 

@@ -171,7 +171,11 @@ def _floats(sql_type: SqlType, fields: Fields, settings: TextSettings) -> Vector
 
 
 # Texts that Arrow reads as PostgreSQL does and that stay inside a double's range.
-_SAFE_FLOAT = r"^-?([0-9](\.[0-9]+)?([eE][-+]?[0-2]?[0-9]{1,2})?|[0-9]{1,8}(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?)$"
+_SAFE_FLOAT = (
+    r"^-?([0-9](\.[0-9]+)?([eE][-+]?[0-2]?[0-9]{1,2})?"
+    r"|[0-9]{1,8}(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?"
+    r"|[0-9]{1,40}(\.[0-9]+)?)$"
+)
 
 
 def _hard_floats(fields: Fields, bad: Array, out: Array) -> None:
@@ -184,8 +188,11 @@ def _hard_floats(fields: Fields, bad: Array, out: Array) -> None:
     texts = pa.LargeStringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(packed))
     safe = pc.match_substring_regex(texts, _SAFE_FLOAT)
     read = pc.cast(pc.if_else(safe, texts, pa.scalar("0", pa.large_string())), pa.float64())
-    fine = safe.to_numpy(zero_copy_only=False)
-    out[rows[fine]] = read.to_numpy(zero_copy_only=False)[fine]
+    fine, values = safe.to_numpy(zero_copy_only=False), read.to_numpy(zero_copy_only=False)
+    if (values == 0).any():
+        # A zero that has other digits is out of range.
+        fine = fine & ~((values == 0) & pc.match_substring_regex(texts, "[1-9]").to_numpy(zero_copy_only=False))
+    out[rows[fine]] = values[fine]
     bad[rows[fine]] = 0
 
 

@@ -1,9 +1,10 @@
 """Making, joining and converting vectors: what every operator needs and no kernel does by itself.
 
 Inside the executor a vector of length 1 may stand for a constant column (`broadcast` makes it as long as the
-batch). Numerics come in three forms, in order of preference: scaled int64 (`is_decimal64`), decimal.Decimal
-objects, and stored text views; `as_decimal64` and `to_decimals` convert. A value's display scale is part of the
-value, so int64 forms of different scales are joined as objects.
+batch). Numerics come in four forms, in order of preference: scaled int64 (`is_decimal64`), 128 bits with a scale in
+each row (`is_decimal128`), decimal.Decimal objects, and stored text views; `as_decimal64`, `decimal128_rows` and
+`to_decimals` convert. A value's display scale is part of the value, so int64 forms of different scales are joined as
+128-bit ones.
 
 Dictionaries inside the executor may hold a string twice (after upper(), say); whoever needs distinct codes
 factorises them.
@@ -19,20 +20,24 @@ from typing import Any
 import numpy as np
 
 from filestore import errors
-from filestore.query import kernels, string_kernels
+from filestore.query import decimal128_kernels, decimal128_text_kernels, kernels, string_kernels
 from filestore.query.kernels import frozen
-from filestore.storage.vector import EMPTY_HEAP, Array, Batch, Vector, views_of
+from filestore.storage.vector import DECIMAL128, EMPTY_HEAP, Array, Batch, Vector, views_of
 from filestore.types import Kind, SqlType
 
 EXACT = decimal.Context(
     prec=200_000, rounding=decimal.ROUND_HALF_UP, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[]
 )
 MAX_SCALE64 = 18
-"""Digits after the point that a scaled int64 may have; more are Decimals."""
+"""Digits after the point that a scaled int64 may have; more need 128 bits."""
+MAX_DECIMAL128 = 2**126
+MAX_SCALE128 = 16_383
+"""numeric.c's NUMERIC_DSCALE_MAX."""
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
 NO_VALID: Array = frozen(np.empty(0, np.bool_))
 _MAX_HEAP = 2**32 - 1
+_LOW_64 = 2**64 - 1
 _NO_VIEWS: Array = np.empty((0, 2), np.uint64)  # where only a size is asked for: the data itself may be read-only
 ZERO = Decimal(0)
 
@@ -68,7 +73,7 @@ def from_python(sql_type: SqlType, values: Sequence[Any]) -> Vector:
 
 
 def from_decimals(sql_type: SqlType, values: Sequence[Decimal | None], valid: Array | None) -> Vector:
-    """Numerics as scaled int64 when all have one display scale and fit, else as objects."""
+    """Numerics as scaled int64 when all have one display scale and fit, else in 128 bits, else as objects."""
     exponents = {v.as_tuple().exponent for v in values if v is not None}
     if sql_type.precision is not None:
         exponents = {-(sql_type.scale or 0)} if all(isinstance(e, int) for e in exponents) else exponents
@@ -78,9 +83,26 @@ def from_decimals(sql_type: SqlType, values: Sequence[Decimal | None], valid: Ar
         scaled = [0 if v is None else int(v.scaleb(scale, EXACT)) for v in values]
         if scale <= MAX_SCALE64 and all(INT64_MIN <= s <= INT64_MAX for s in scaled):
             return Vector(sql_type, np.array(scaled, np.int64).reshape(len(scaled)), valid, scale=scale)
+    wide = _decimal128_of(values)
+    if wide is not None:
+        return Vector(sql_type, wide, valid)
     data = np.empty(len(values), dtype=object)
     data[:] = [ZERO if v is None else v for v in values]
     return Vector(sql_type, data, valid)
+
+
+def _decimal128_of(values: Sequence[Decimal | None]) -> Array | None:
+    rows = []
+    for value in values:
+        exponent = 0 if value is None else value.as_tuple().exponent
+        if not isinstance(exponent, int):
+            return None
+        scale = max(0, -exponent)
+        whole = 0 if value is None else int(value.scaleb(scale, EXACT))
+        if scale > MAX_SCALE128 or abs(whole) >= MAX_DECIMAL128:
+            return None
+        rows.append((whole >> 64, whole & _LOW_64, scale))
+    return np.array(rows, DECIMAL128)
 
 
 def interval_words(values: Sequence[tuple[int, int, int]]) -> Array:
@@ -176,10 +198,66 @@ def as_decimal64(vector: Vector) -> Vector | None:
     plain = vector.plain()
     n = len(plain)
     out = np.zeros(n, np.int64)
-    valid = NO_VALID if plain.valid is None else frozen(plain.valid)
-    heap = frozen(EMPTY_HEAP if plain.heap is None else plain.heap)
-    scale = string_kernels.parse_decimal64(frozen(plain.data), heap, valid, out)
+    valid = mask_of(plain)
+    if vector.is_decimal128:
+        scale = decimal128_kernels.narrow(_rows(vector), valid, out)
+        scale = -1 if scale > MAX_SCALE64 else scale
+    else:
+        scale = string_kernels.parse_decimal64(frozen(plain.data), heap_of(plain), valid, out)
     return None if scale < 0 else Vector(vector.type, out, vector.valid, scale=scale)
+
+
+def heap_of(vector: Vector) -> Array:
+    """The heap as kernels take it."""
+    return frozen(EMPTY_HEAP if vector.heap is None else vector.heap)
+
+
+def mask_of(vector: Vector) -> Array:
+    """The validity as kernels take it: length 0 when all rows are valid."""
+    return NO_VALID if vector.valid is None else frozen(vector.valid)
+
+
+def _rows(vector: Vector) -> Array:
+    return frozen(np.ascontiguousarray(vector.data).view(np.int64).reshape(-1, 3))
+
+
+def decimal128_rows(vector: Vector) -> Array | None:
+    """A numeric as the rows that decimal128_kernels take, int64[n, 3]; None when a value does not fit. Null rows hold
+    anything.
+    """
+    if vector.is_decimal128:
+        return _rows(vector)
+    if vector.data.dtype == object:
+        return None
+    out = np.empty((len(vector), 3), np.int64)
+    if vector.is_decimal64:
+        decimal128_kernels.widen(frozen(vector.data), vector.scale, out)
+        return frozen(out)
+    plain = vector.plain()
+    found = decimal128_text_kernels.parse_views(frozen(plain.data), heap_of(plain), mask_of(plain), out)
+    return frozen(out) if found == decimal128_kernels.FITS else None
+
+
+def from_decimal128(sql_type: SqlType, rows: Array, valid: Array | None) -> Vector:
+    """The numerics of such rows, as scaled int64 when all have one scale and fit."""
+    data = np.ascontiguousarray(rows).view(DECIMAL128).reshape(-1)
+    wide = Vector(sql_type, data, valid)
+    narrow = as_decimal64(wide)
+    return wide if narrow is None else narrow
+
+
+def at_scale(vector: Vector, scale: int | None = None) -> tuple[Array, Array, Array] | None:
+    """(high int64, low uint64, fits bool) of a numeric times 10**scale, exactly; by default of the greatest scale of
+    its rows, and then None unless all rows fit.
+    """
+    rows = decimal128_rows(vector)
+    if rows is None:
+        return None
+    valid, n = mask_of(vector), len(rows)
+    high, low, fits = np.empty(n, np.int64), np.empty(n, np.uint64), np.empty(n, np.bool_)
+    wanted = decimal128_kernels.largest_scale(rows, valid) if scale is None else scale
+    strangers = decimal128_kernels.at_scale(rows, wanted, valid, high, low, fits)
+    return None if scale is None and strangers else (high, low, fits)
 
 
 def to_decimals(vector: Vector) -> Vector:
@@ -193,19 +271,12 @@ def to_decimals(vector: Vector) -> Vector:
             out[:] = [Decimal(v) for v in vector.data.tolist()]
         else:
             out[:] = [Decimal(v).scaleb(-scale, EXACT) for v in vector.data.tolist()]
+    elif vector.is_decimal128:
+        words = vector.data if vector.valid is None else np.where(vector.valid, vector.data, np.zeros(1, DECIMAL128))
+        out[:] = [Decimal((h << 64) | w).scaleb(-s, EXACT) for h, w, s in words.tolist()]
     else:
         out[:] = [ZERO if s is None else Decimal(s.decode()) for s in vector.strings()]
     return Vector(vector.type, out, vector.valid)
-
-
-def compacted(vector: Vector) -> Vector:
-    """A vector of Decimal objects as scaled int64 where the values allow it; others are returned as they are."""
-    if vector.data.dtype != object:
-        return vector
-    values = vector.data.tolist()
-    if vector.valid is not None:
-        values = [v if ok else None for v, ok in zip(values, vector.valid.tolist(), strict=True)]
-    return from_decimals(SqlType(Kind.NUMERIC), values, vector.valid)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -284,6 +355,10 @@ def _concat_numeric(sql_type: SqlType, vectors: Sequence[Vector], valid: Array |
             return Vector(sql_type, np.concatenate([v.data for v in vectors]), valid, scale=scale)
     elif all(v.data.ndim == 2 and v.dictionary is None for v in vectors):
         return _concat_views(sql_type, vectors, valid)
+    parts = [decimal128_rows(v) for v in vectors]
+    rows = [p for p in parts if p is not None]
+    if len(rows) == len(parts):
+        return Vector(sql_type, np.concatenate(rows).view(DECIMAL128).reshape(-1), valid)
     return Vector(sql_type, np.concatenate([to_decimals(v).data for v in vectors]), valid)
 
 
@@ -323,20 +398,14 @@ def _concat_views(sql_type: SqlType, vectors: Sequence[Vector], valid: Array | N
     row = base = 0
     for vector in vectors:
         part = out[row : row + len(vector)]
-        mask = NO_VALID if vector.valid is None else frozen(vector.valid)
-        base = kernels.pack_views(frozen(vector.data), _heap(vector), mask, part, heap, base)
+        base = kernels.pack_views(frozen(vector.data), heap_of(vector), mask_of(vector), part, heap, base)
         row += len(vector)
     return Vector(sql_type, out, valid, heap)
 
 
-def _heap(vector: Vector) -> Array:
-    return frozen(EMPTY_HEAP if vector.heap is None else vector.heap)
-
-
 def _packed_size(vector: Vector) -> int:
-    mask = NO_VALID if vector.valid is None else frozen(vector.valid)
     data = frozen(vector.data)
-    return int(kernels.pack_views(data, _heap(vector), mask, _NO_VIEWS, EMPTY_HEAP, 0))
+    return int(kernels.pack_views(data, heap_of(vector), mask_of(vector), _NO_VIEWS, EMPTY_HEAP, 0))
 
 
 def concat_batches(batches: Sequence[Batch], types: Sequence[SqlType]) -> Batch:
@@ -369,7 +438,7 @@ def safe_views(vector: Vector) -> tuple[Array, Array]:
     data = vector.data
     if vector.valid is not None:
         data = np.where(vector.valid[:, None], data, _ZERO_WORD)
-    return frozen(data), frozen(EMPTY_HEAP if vector.heap is None else vector.heap)
+    return frozen(data), heap_of(vector)
 
 
 _ZERO_WORD = np.uint64(0)

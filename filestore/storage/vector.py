@@ -9,8 +9,9 @@ word 1 holds bytes 4-11 when length <= 12, else buffer index (always 0, low 32 b
 Unused inline bytes are zero, so equal short strings are equal words.
 
 A dictionary-encoded vector has unsigned `data` codes and a `dictionary` vector of the distinct values; `plain()`
-decodes it. A general numeric (no declared scale, or an intermediate that outgrew int64) has `data` of dtype object
-with decimal.Decimal values.
+decodes it. A general numeric (no declared scale, or an intermediate that outgrew int64) has `data` of dtype
+DECIMAL128, a 128-bit integer with its own scale in each row, or, where that is not enough, of dtype object with
+decimal.Decimal values.
 
 Source: Apache Arrow columnar format 1.4, "Variable-size Binary View Layout".
 """
@@ -30,6 +31,8 @@ Array = NDArray[Any]
 
 EMPTY_HEAP: Array = np.empty(0, np.uint8)
 INLINE_BYTES = 12
+DECIMAL128: np.dtype[Any] = np.dtype([("high", "<i8"), ("low", "<u8"), ("scale", "<i8")])
+"""A numeric: (high, low) as a two's complement, times 10**-scale; less than 2**126 in magnitude."""
 
 
 @dataclass(slots=True)
@@ -37,9 +40,9 @@ class Vector:
     """n values of one type.
 
     data: FIXED: dtype[n]; DEC64: int64[n] scaled by 10**scale; VIEW/VARNUM/WIDE: uint64[n, 2]; numeric intermediates:
-    object[n]; with a dictionary: uint8/uint16/uint32[n] codes. valid: bool[n], None means no nulls; data at null rows
-    is zero or arbitrary and must not be looked at. heap: bytes behind the views. Thread rule: read from anywhere,
-    written by nobody.
+    DECIMAL128[n] or object[n]; with a dictionary: uint8/uint16/uint32[n] codes. valid: bool[n], None means no nulls;
+    data at null rows is zero or arbitrary and must not be looked at. heap: bytes behind the views. Thread rule: read
+    from anywhere, written by nobody.
     """
 
     type: SqlType
@@ -56,6 +59,11 @@ class Vector:
     def is_decimal64(self) -> bool:
         """Whether this is a numeric in scaled int64 form, with `scale` digits after the point."""
         return self.type.kind is Kind.NUMERIC and self.data.dtype == np.int64 and self.data.ndim == 1
+
+    @property
+    def is_decimal128(self) -> bool:
+        """Whether this is a numeric in 128-bit form, each row with its own scale."""
+        return self.data.dtype == DECIMAL128
 
     def slice(self, low: int, high: int) -> Vector:
         """Rows low..high, sharing memory."""
@@ -106,8 +114,8 @@ class Vector:
             live = self.data if self.valid is None else self.data[self.valid]
             assert len(live) == 0 or int(live.max()) < len(self.dictionary), "codes lie inside the dictionary"
             self.dictionary.verify()
-        elif self.data.dtype == object:
-            assert self.type.kind is Kind.NUMERIC, "only numeric has object data"
+        elif self.data.dtype == object or self.is_decimal128:
+            assert self.type.kind is Kind.NUMERIC, "only numeric has object or 128-bit data"
         elif self.type.kind is Kind.NUMERIC and self.data.ndim == 1:
             assert self.data.dtype == np.int64, "decimal64 is int64"
         elif self.type.width == 16:

@@ -15,7 +15,7 @@ from filestore import errors
 from filestore.query.scalar import decimals
 from filestore.query.scalar.moments import moment_arithmetic
 from filestore.query.scalar.registry import FLOATS, checked, strict
-from filestore.query.vectors import all_valid, as_decimal64
+from filestore.query.vectors import all_valid
 from filestore.storage.vector import Array, Vector
 from filestore.types import INTEGER_KINDS, Kind, SqlType
 
@@ -105,7 +105,7 @@ def _div(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext
     left, right = args
     kind = result.kind
     if kind is Kind.NUMERIC:
-        return _divide_numeric(args, length, result)
+        return decimals.by_rows("div", args, length, result)
     if kind not in FLOATS and kind not in INTEGER_KINDS:
         return moment_arithmetic("div", args, length, result, ctx)
     if (right.data == 0).any() and length:
@@ -127,15 +127,11 @@ def _div(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext
     return Vector(result, quotient + ((rest != 0) & ((a < 0) != (b < 0))).astype(quotient.dtype))
 
 
-def _divide_numeric(args: list[Vector], length: int, result: SqlType) -> Vector:
-    return decimals.by_objects(args, length, result, decimals.divide)
-
-
 @checked("mod")
 def _mod(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     left, right = args
     if result.kind is Kind.NUMERIC:
-        return decimals.by_objects(args, length, result, decimals.remainder)
+        return decimals.by_rows("mod", args, length, result)
     if length and (right.data == 0).any():
         raise errors.DivisionByZero("division by zero")
     divisor = np.where(right.data == -1, right.data.dtype.type(1), right.data)  # x % -1 traps for the least x
@@ -186,8 +182,3 @@ def _shr(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext
 def _shift(amount: Vector, result: SqlType) -> Array:
     # as x86 does for the type's width (PostgreSQL leaves it to the machine); int2 is shifted as int4
     return (amount.data & (63 if result.kind is Kind.INT8 else 31)).astype(result.dtype)
-
-
-def is_scaled(vector: Vector) -> bool:
-    """Whether a numeric can be worked on as scaled int64."""
-    return as_decimal64(vector) is not None

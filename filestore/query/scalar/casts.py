@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filestore import errors
-from filestore.query import numeric_kernels, string_kernels
+from filestore.query import render, string_kernels, text_parse
 from filestore.query.kernels import frozen
 from filestore.query.literals import fit_numeric, fit_string, format_literal, numeric_field_overflow, parse_literal
 from filestore.query.scalar import decimals
-from filestore.query.scalar.compare import rescaled
 from filestore.query.scalar.moments import (
     DATE_INFINITY,
     DATE_MINUS_INFINITY,
@@ -37,6 +36,7 @@ from filestore.query.vectors import (
     EXACT,
     as_decimal64,
     bools,
+    decimal128_rows,
     from_python,
     per_value,
     replaced,
@@ -128,9 +128,7 @@ _RENDERED_ROWS = 64
 
 
 def _rendered(vector: Vector, target: SqlType, ctx: ExecutionContext) -> Vector:
-    from filestore.query.render import text
-
-    encoded = text(vector, ctx.settings)
+    encoded = render.text(vector, ctx.settings)
     views = np.empty((len(vector), 2), np.uint64)
     string_kernels.split_views(frozen(encoded.offsets), frozen(encoded.data), views)
     return Vector(target, views, None, encoded.data if len(encoded.data) else EMPTY_HEAP)
@@ -250,28 +248,20 @@ def _numeric_to_numeric(vector: Vector, target: SqlType, ctx: ExecutionContext) 
     if target.precision is None:
         return typed(vector, target)
     scale = target.scale or 0
-    narrow = as_decimal64(vector)
-    data: Array | None = None
-    if narrow is not None:
-        if scale >= narrow.scale:
-            data = rescaled(narrow, scale)
-        elif narrow.scale - scale <= 18:
-            data = np.empty(len(narrow), np.int64)
-            numeric_kernels.divide_rounded(frozen(narrow.data), 10 ** (narrow.scale - scale), data)
-    if data is not None:
-        bound = 10**target.precision
-        if len(data) and target.precision <= 18 and max(int(data.max()), -int(data.min())) >= bound:
-            raise numeric_field_overflow(target.precision, scale)
-        return Vector(target, data, None, scale=scale)
-    return from_python(target, [fit_numeric(target, v) for v in to_decimals(vector).data.tolist()])
+    if as_decimal64(vector) is None and decimal128_rows(vector) is None:
+        return from_python(target, [fit_numeric(target, v) for v in to_decimals(vector).data.tolist()])
+    out = decimals.rounded_vector(vector, np.array([scale]), target)
+    if decimals.digits(out) > target.precision:
+        raise numeric_field_overflow(target.precision, scale)
+    return out
 
 
 def _numeric_to_int(vector: Vector, target: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     bound = _BOUNDS[target.kind]
-    narrow = as_decimal64(vector)
-    if narrow is not None and narrow.scale <= 18:
-        data = np.empty(len(narrow), np.int64)
-        numeric_kernels.divide_rounded(frozen(narrow.data), 10**narrow.scale, data)
+    whole = None if vector.data.dtype == object else decimals.rounded_vector(vector, np.zeros(1, np.int64), vector.type)
+    narrow = None if whole is None else as_decimal64(whole)
+    if narrow is not None:
+        data = narrow.data
         if len(data) and (int(data.min()) < -bound or int(data.max()) >= bound):
             raise _out_of_range(target)
         return Vector(target, data.astype(target.dtype))
@@ -280,10 +270,10 @@ def _numeric_to_int(vector: Vector, target: SqlType, ctx: ExecutionContext) -> V
         if not value.is_finite():
             name = "NaN" if value.is_nan() else "infinity"
             raise errors.FeatureNotSupported(f"cannot convert {name} to {target.kind.value}")
-        whole = int(decimals.rounded(value, 0))
-        if not -bound <= whole < bound:
+        number = int(decimals.rounded(value, 0))
+        if not -bound <= number < bound:
             raise _out_of_range(target)
-        out.append(whole)
+        out.append(number)
     return Vector(target, np.array(out, target.dtype))
 
 
@@ -293,15 +283,9 @@ def _numeric_to_float(vector: Vector, target: SqlType, ctx: ExecutionContext) ->
     if narrow is not None and narrow.scale <= 22 and (len(narrow) == 0 or np.abs(narrow.data).max() < 2**53):
         wide = narrow.data.astype(np.float64) / np.float64(10**narrow.scale)
         return _float_to_float(Vector(SqlType(Kind.FLOAT8), wide), target, ctx)
-    numbers = to_decimals(vector).data.tolist()
-    with np.errstate(over="ignore", under="ignore"):
-        found = np.array([float(v) for v in numbers], np.float64).astype(target.dtype)
-    # Too near to zero is an error as well: PostgreSQL reads the digits, and strtod says so.
-    for row in np.flatnonzero(np.isinf(found) | (found == 0)).tolist():
-        if numbers[row] and numbers[row].is_finite():
-            name = target.without_modifiers().name
-            raise errors.NumericOutOfRange(f'"{numbers[row]:f}" is out of range for type {name}')
-    return Vector(target, found)
+    # As PostgreSQL does: the digits are read, with the errors of reading.
+    digits = render.text(vector, ctx.settings)
+    return text_parse.from_text(target, digits.offsets, digits.data, None, ctx.settings)
 
 
 def _bool_to_int(vector: Vector, target: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001

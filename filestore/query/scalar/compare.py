@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filestore.query import string_kernels
+from filestore.query.decimal128_kernels import compare_rows
 from filestore.query.keys import value_words
 from filestore.query.scalar.registry import FLOATS, implement, result_size, strict
 from filestore.query.vectors import (
@@ -20,6 +21,7 @@ from filestore.query.vectors import (
     bools,
     broadcast,
     concat,
+    decimal128_rows,
     replaced,
     safe_views,
     to_decimals,
@@ -98,8 +100,14 @@ def _compare_numeric(name: str, left: Vector, right: Vector) -> Array:
         if x is not None and y is not None:
             out: Array = _OPERATORS[name](x, y if len(y) != 1 else y[0])
             return out
-    x, y = np.broadcast_arrays(to_decimals(left).data, to_decimals(right).data)
     operator = _OPERATORS[name]
+    p, q = decimal128_rows(left), decimal128_rows(right)
+    if p is not None and q is not None:
+        sign = np.empty(max(len(p), len(q)) if len(p) and len(q) else 0, np.int8)
+        compare_rows(p, 0 if len(p) == 1 else 1, q, 0 if len(q) == 1 else 1, sign)
+        ordered: Array = operator(sign, np.int8(0))
+        return ordered
+    x, y = np.broadcast_arrays(to_decimals(left).data, to_decimals(right).data)
     return np.array(
         [bool(operator(_decimal_key(p), _decimal_key(q))) for p, q in zip(x.tolist(), y.tolist(), strict=True)],
         np.bool_,

@@ -1,5 +1,5 @@
-"""Exact decimals: PostgreSQL's numeric arithmetic on scaled int64 vectors, falling back on decimal.Decimal
-objects; never floats.
+"""Exact decimals: PostgreSQL's numeric arithmetic on scaled int64 vectors, else on 128-bit ones, else, a whole vector
+at a time, on decimal.Decimal objects; never floats. The functions of Decimals are the kernels' slow twins.
 
 Sum, difference and product are exact and keep the display scales that PostgreSQL gives them. Quotients, roots,
 logarithms and powers are rounded to PostgreSQL's result scale (numeric.c: select_div_scale, sqrt, ln, exp, power),
@@ -12,11 +12,12 @@ import decimal
 import math
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from filestore import errors
+from filestore.query import decimal128_kernels as rows_of
 from filestore.query import numeric_kernels
 from filestore.query.kernels import frozen
 from filestore.query.scalar.compare import rescaled
@@ -28,15 +29,15 @@ from filestore.query.vectors import (
     NO_VALID,
     all_valid,
     as_decimal64,
+    decimal128_rows,
+    from_decimal128,
     from_decimals,
     to_decimals,
 )
 from filestore.storage.vector import Array, Vector
-from filestore.types import SqlType
+from filestore.types import NUMERIC, SqlType
 
-if TYPE_CHECKING:
-    pass
-
+_NOUGHT = Vector(NUMERIC, np.zeros(1, np.int64))
 MIN_SIGNIFICANT = 16
 MAX_DISPLAY_SCALE = 1000
 _WORKING = decimal.Context(
@@ -49,11 +50,6 @@ _CHECKED: dict[str, Checked] = {
     "mul": numeric_kernels.multiply_checked,
 }
 _PLAIN: dict[str, Callable[[Any, Any], Any]] = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
-_OBJECTS: dict[str, Callable[[Decimal, Decimal], Decimal]] = {
-    "add": EXACT.add,
-    "sub": EXACT.subtract,
-    "mul": EXACT.multiply,
-}
 
 
 def bounds(data: Array) -> tuple[int, int]:
@@ -95,6 +91,21 @@ def arithmetic(name: str, args: list[Vector], length: int, result: SqlType) -> V
             data = exact_int64(name, x, y, all_valid(args, length))
             if data is not None:
                 return Vector(result, data, None, scale=scale)
+    return by_rows(name, args, length, result)
+
+
+def by_rows(name: str, args: list[Vector], length: int, result: SqlType) -> Vector:
+    """add, sub, mul, div, mod of numerics in 128 bits; of Decimals where those are not enough. Errors with 22012."""
+    left, right = decimal128_rows(args[0]), decimal128_rows(args[1])
+    if left is not None and right is not None:
+        valid = all_valid(args, length)
+        out = np.empty((length, 3), np.int64)
+        steps = [0 if len(rows) == 1 else 1 for rows in (left, right)]
+        found = _ROWS[name](left, steps[0], right, steps[1], NO_VALID if valid is None else frozen(valid), out)
+        if found == rows_of.ZERO_DIVISOR:
+            raise errors.DivisionByZero("division by zero")
+        if found == rows_of.FITS:
+            return from_decimal128(result, out, valid)
     operator = _OBJECTS[name]
     return by_objects(args, length, result, lambda a, b: positive_zero(operator(a, b)))
 
@@ -125,7 +136,28 @@ def negate(args: list[Vector], length: int, result: SqlType) -> Vector:
     narrow = as_decimal64(args[0])
     if narrow is not None and (len(narrow) == 0 or narrow.data.min() > INT64_MIN):
         return Vector(result, -narrow.data, None, scale=narrow.scale)
-    return by_objects(args, length, result, lambda a: positive_zero(a.copy_negate()) if not a.is_nan() else a)
+    return by_rows("sub", [_NOUGHT, args[0]], length, result)
+
+
+def absolute(args: list[Vector], length: int, result: SqlType) -> Vector:
+    """abs(x)."""
+    narrow = as_decimal64(args[0])
+    if narrow is not None and (len(narrow) == 0 or narrow.data.min() > INT64_MIN):
+        return Vector(result, np.abs(narrow.data), None, scale=narrow.scale)
+    rows = decimal128_rows(args[0])
+    if rows is None:
+        return by_objects(args, length, result, lambda v: v.copy_abs())
+    out = np.empty_like(rows)
+    rows_of.add_rows(decimal128_rows(_NOUGHT), 0, rows, 1, True, NO_VALID, out)
+    return from_decimal128(result, np.where(rows[:, :1] < 0, out, rows), args[0].valid)
+
+
+def sign(args: list[Vector], length: int, result: SqlType) -> Vector:
+    """sign(x)."""
+    rows = decimal128_rows(args[0])
+    if rows is None:
+        return by_objects(args, length, result, lambda v: v if v.is_nan() else Decimal((v > 0) - (v < 0)))
+    return Vector(result, np.where(rows[:, 0] < 0, -1, ((rows[:, 0] | rows[:, 1]) != 0).astype(np.int64)))
 
 
 # --- quotients -------------------------------------------------------------------------------------------------------
@@ -201,6 +233,22 @@ def remainder(left: Decimal, right: Decimal) -> Decimal:
     return Decimal(-rest if a < 0 else rest).scaleb(-places, EXACT)
 
 
+_ROWS: dict[str, Callable[..., int]] = {
+    "add": lambda a, i, b, j, valid, out: rows_of.add_rows(a, i, b, j, False, valid, out),
+    "sub": lambda a, i, b, j, valid, out: rows_of.add_rows(a, i, b, j, True, valid, out),
+    "mul": rows_of.multiply_rows,
+    "div": rows_of.divide_rows,
+    "mod": rows_of.remainder_rows,
+}
+_OBJECTS: dict[str, Callable[[Decimal, Decimal], Decimal]] = {
+    "add": EXACT.add,
+    "sub": EXACT.subtract,
+    "mul": EXACT.multiply,
+    "div": divide,
+    "mod": remainder,
+}
+
+
 def rounded(value: Decimal, places: int, mode: str = decimal.ROUND_HALF_UP) -> Decimal:
     """round() or trunc() to `places` digits, which may be negative."""
     if not value.is_finite():
@@ -212,18 +260,57 @@ def rounded(value: Decimal, places: int, mode: str = decimal.ROUND_HALF_UP) -> D
     return positive_zero(out)
 
 
-def round_vector(vector: Vector, places: int, result: SqlType) -> Vector | None:
-    """round(x, places) of a scaled int64 vector, None when it has to go through objects."""
+_MODES = {
+    decimal.ROUND_HALF_UP: rows_of.HALF_UP,
+    decimal.ROUND_DOWN: rows_of.DOWN,
+    decimal.ROUND_CEILING: rows_of.CEILING,
+    decimal.ROUND_FLOOR: rows_of.FLOOR,
+}
+
+
+def rounded_vector(vector: Vector, places: Array, result: SqlType, mode: str = decimal.ROUND_HALF_UP) -> Vector:
+    """round(), trunc(), ceil() or floor() of a vector without nulls to `places` digits, an integer for each row or one
+    for all.
+    """
     narrow = as_decimal64(vector)
-    if narrow is None or not 0 <= places <= MAX_SCALE64:
+    if narrow is not None and len(places) == 1 and mode == decimal.ROUND_HALF_UP:
+        made = _rounded64(narrow, int(places[0]), result)
+        if made is not None:
+            return made
+    rows = decimal128_rows(vector)
+    length = max(len(vector), len(places))
+    places = places.astype(np.int64, copy=False)
+    if rows is not None and len(rows) == length:
+        out = np.empty((length, 3), np.int64)
+        step = 0 if len(places) == 1 else 1
+        if rows_of.round_rows(rows, frozen(places), step, _MODES[mode], NO_VALID, out) == rows_of.FITS:
+            return from_decimal128(result, out, None)
+    bound = MAX_DISPLAY_SCALE
+    digits = Vector(NUMERIC, np.clip(places, -bound, bound))
+    return by_objects([vector, digits], length, result, lambda v, n: rounded(v, int(n), mode))
+
+
+def digits(vector: Vector) -> int:
+    """The most digits that a value of a vector without nulls has, those behind the point included."""
+    if vector.is_decimal64:
+        low, high = bounds(vector.data)
+        largest = max(high, -low)
+        return len(str(largest)) if largest else 0
+    rows = decimal128_rows(vector)
+    if rows is not None:
+        return rows_of.largest_digits(rows)
+    return max((v.adjusted() + 1 + display_scale(v) for v in to_decimals(vector).data.tolist() if v), default=0)
+
+
+def _rounded64(vector: Vector, places: int, result: SqlType) -> Vector | None:
+    """round(x, places) of a scaled int64 vector, None when that does not fit."""
+    if not 0 <= places <= MAX_SCALE64:
         return None
-    if places >= narrow.scale:
-        data = rescaled(narrow, places)
+    if places >= vector.scale:
+        data = rescaled(vector, places)
         return None if data is None else Vector(result, data, None, scale=places)
-    if narrow.scale - places > 18:
-        return None
-    out = np.empty(len(narrow), np.int64)
-    numeric_kernels.divide_rounded(frozen(narrow.data), 10 ** (narrow.scale - places), out)
+    out = np.empty(len(vector), np.int64)
+    numeric_kernels.divide_rounded(frozen(vector.data), 10 ** (vector.scale - places), out)
     return Vector(result, out, None, scale=places)
 
 

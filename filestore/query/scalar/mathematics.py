@@ -14,7 +14,7 @@ from filestore import errors
 from filestore.query.scalar import decimals
 from filestore.query.scalar.arithmetic import INTEGER_BOUNDS, check_floats, check_underflow, out_of_range
 from filestore.query.scalar.registry import FLOATS, checked, implement, strict
-from filestore.query.vectors import as_decimal64
+from filestore.query.vectors import broadcast
 from filestore.storage.vector import Vector
 from filestore.types import INTEGER_KINDS, Kind, SqlType
 
@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 def _abs(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     vector = args[0]
     if result.kind is Kind.NUMERIC:
-        narrow = as_decimal64(vector)
-        if narrow is not None and (len(narrow) == 0 or narrow.data.min() > -(2**63)):
-            return Vector(result, np.abs(narrow.data), None, scale=narrow.scale)
-        return decimals.by_objects(args, length, result, abs)
+        return decimals.absolute(args, length, result)
     if result.kind in INTEGER_KINDS:
         least = vector.data == -INTEGER_BOUNDS[result.kind]
         if (least if vector.valid is None else least & vector.valid).any():
@@ -42,7 +39,7 @@ def _abs(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext
 @strict("sign")
 def _sign(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     if result.kind is Kind.NUMERIC:
-        return decimals.by_objects(args, length, result, lambda v: v if v.is_nan() else Decimal((v > 0) - (v < 0)))
+        return decimals.sign(args, length, result)
     data = np.sign(args[0].data)
     return Vector(result, np.where(np.isnan(data), 0.0, data))  # as PostgreSQL has it
 
@@ -54,19 +51,8 @@ def _rounding(name: str, mode: str, ufunc: Callable[[Any], Any]) -> None:
     def run(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
         if result.kind in FLOATS:
             return Vector(result, ufunc(args[0].data))
-        if name == "round" and (len(args) == 1 or len(args[1]) == 1):
-            places = int(args[1].data[0]) if len(args) > 1 else 0
-            made = decimals.round_vector(args[0], places, result)
-            if made is not None:
-                return made
-        digits = [0] * length
-        if len(args) > 1:
-            digits = np.broadcast_to(args[1].data, length).tolist()
-        steps = iter(digits)
-        bound = decimals.MAX_DISPLAY_SCALE
-        return decimals.by_objects(
-            args[:1], length, result, lambda v: decimals.rounded(v, max(-bound, min(next(steps), bound)), mode)
-        )
+        places = args[1].data if len(args) > 1 else np.zeros(1, np.int64)
+        return decimals.rounded_vector(broadcast(args[0], length), places, result, mode)
 
 
 _rounding("round", decimal.ROUND_HALF_UP, np.rint)
