@@ -203,7 +203,7 @@ def null_field(data: Any, at: int, end: int, final: bool, delimiter: Any, null: 
 @inlined
 def text_escape(data: Any, at: int, end: int, final: bool, record: int, write: int, state: Any) -> Any:
     """(at, write, whether it takes more input) behind the escape at `at`; the end-of-data mark is noted."""
-    # A backslash at the very end stands for itself; an octal escape may go on behind the input.
+    # An octal escape may go on behind the input; a backslash at the very end stands for nothing.
     if end - at < 5 and not final:
         return at, write, True
     if at + 1 < end and data[at + 1] == DOT:
@@ -211,8 +211,9 @@ def text_escape(data: Any, at: int, end: int, final: bool, record: int, write: i
         state[RECORD_END] = at
         return at, write, False
     write = at if write < 0 else write
-    at = unescape(data, at + 1, end, write, state) if at + 1 < end else at + 1
-    return at, write + 1, False
+    if at + 1 >= end:
+        return at + 1, write, False
+    return unescape(data, at + 1, end, write, state), write + 1, False
 
 
 @njit(nogil=True, cache=True)

@@ -76,6 +76,13 @@ def test_reading(data: bytes, options: dict[str, Any], rows: list[str | None]) -
         assert [row[1] for row in read(data, step, **options)] == rows, step
 
 
+@pytest.mark.usefixtures("tiny_chunks")
+def test_a_backslash_at_the_very_end_stands_for_nothing() -> None:
+    for text, value in ((b"a\\tb\\", "a\tb"), (b"ab\\", "ab"), (b"\\", "")):
+        for step in (1, 2, 1000):
+            assert read(b"1\t" + text, step, NAMES[:2], KINDS[:2])[0][1] == value
+
+
 TAB_ROW = 'COPY t, line 1: "1\ta"'
 
 
