@@ -35,7 +35,7 @@ _HEAD: Final = re.compile(
 )
 # A shorter text is parsed as fast; and a single row has a plan of its own that is kept.
 TEXT_MIN: Final = 256
-_WORDS: Final = tuple(np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
+_NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
 _NUMBERS: Final = 1 << k.INTEGER | 1 << k.DECIMAL
 _NUMERIC_KINDS: Final = frozenset((Kind.NUMERIC, Kind.FLOAT4, Kind.FLOAT8))
 
@@ -100,7 +100,7 @@ def literal_rows(text: str) -> LiteralRows | None:
     cells = len(data) // 2 + 1  # each takes a byte and a comma or parenthesis
     starts, ends, kinds = np.empty(cells, np.int64), np.empty(cells, np.int64), np.empty(cells, np.uint8)
     begin = len(text[: head.end()].encode())
-    count, width = k.cut_rows(data, begin, *_WORDS, starts, ends, kinds, np.zeros(1, np.int64))
+    count, width = k.cut_rows(data, begin, _NULL, _TRUE, _FALSE, starts, ends, kinds, np.zeros(1, np.int64))
     if count <= width or count > width * ROWS_MAX:
         return None
     shape = (count // width, width)
