@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-_HELPERS = ("engine_model", "wire_sessions", "interleavings", "histories", "isolation_scripts")
+_HELPERS = ("engine_model", "wire_sessions", "interleavings", "histories", "workload")
 for _path in (_HERE.parent / "storage" / "crash_harness.py", *(_HERE / f"{name}.py" for name in _HELPERS)):
     if _path.stem not in sys.modules and _path.exists():
         _spec = importlib.util.spec_from_file_location(_path.stem, _path)
