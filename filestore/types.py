@@ -4,7 +4,7 @@ another.
 A `SqlType` is a kind plus its modifiers (numeric's precision and scale, varchar's and char's length). Its stored form
 is a fixed-width numpy vector (`storage_dtype`); variable-length kinds store 16-byte Arrow string views, as uint64[n,
 2], plus a heap of bytes. Text and binary forms of values are the business of `query/render*.py` and
-`query/parse_text*.py`.
+`query/text_parse.py`.
 
 Physical forms (see `Physical`):
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import io
 import re
 import statistics
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -311,6 +313,120 @@ def test_links_in_the_documents_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
             if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
                 faults.append(f"{path.relative_to(ROOT)}: link to {target}")
+    none_of(faults)
+
+
+def sources() -> list[Path]:
+    """Every hand-written Python file: the package, its tests, its benchmarks."""
+    found = [path for top in ("filestore", "tests", "bench", "tools") for path in (ROOT / top).rglob("*.py")]
+    return sorted(path for path in found if not path.stem.endswith(("_pb2", "_pb2_grpc")))
+
+
+@cache
+def prose(path: Path) -> tuple[tuple[int, str], ...]:
+    """(line, text) of every docstring and comment of a file."""
+    text = path.read_text()
+    found = []
+    for node in ast.walk(ast.parse(text, str(path))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            told = ast.get_docstring(node, clean=False)
+            if told is not None:
+                found.append((node.body[0].lineno, told))
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            found.append((token.start[0], token.string))
+    return tuple(found)
+
+
+@cache
+def members() -> dict[str, tuple[set[str], set[str]]]:
+    """Attributes and bases of every class of the package, by its name; classes of one name are taken together."""
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for module in modules():
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            attributes, bases = found.setdefault(node.name, (set(), set()))
+            bases |= {ast.unparse(base).partition("[")[0].rpartition(".")[2] for base in node.bases}
+            for child in ast.walk(node):
+                if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                    attributes.add(child.name)
+                elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+                    attributes.add(child.id)
+                elif isinstance(child, ast.Attribute) and isinstance(child.ctx, ast.Store):
+                    attributes.add(child.attr)
+    return found
+
+
+def has_member(name: str, attribute: str) -> bool:
+    """Whether a class has an attribute, its own or a base's; one whose base is a library's may have any."""
+    attributes, bases = members()[name]
+    plain = {"Protocol", "Generic", "object", "ABC"}
+    return attribute in attributes or any(
+        base not in plain and (base not in members() or has_member(base, attribute)) for base in bases
+    )
+
+
+def is_there(name: str, beside: Path) -> bool:
+    """Whether a path, perhaps with a `*`, is found from a file's directory or one above it, up to the root."""
+    return any(True for start in beside.parents if start.is_relative_to(ROOT) for _ in start.glob(name))
+
+
+def test_names_in_docstrings_and_comments_resolve() -> None:
+    """`filestore.a.b` is a name, `a/b.py` a file, `Class.attribute` an attribute of the package's class."""
+    faults = []
+    for path in sources():
+        for number, text in prose(path):
+            where = f"{path.relative_to(ROOT)}:{number}"
+            for dotted in re.findall(r"(?<![\w./-])filestore(?:\.[A-Za-z_]\w*)+", text):
+                service = dotted.startswith("filestore.v1.") and f"service {dotted[13:]} " in PROTO.read_text()
+                if dotted != "filestore.a.b" and not service and not resolves(dotted):
+                    faults.append(f"{where}: {dotted} does not resolve")
+            for file in re.findall(r"(?<![\w./{-])([a-z_]+/[\w/*]+\.(?:py|md|txt|toml|proto))\b", text):
+                if file not in ("a/b.py", "filestore/a/b.py") and not is_there(file, path):
+                    faults.append(f"{where}: {file} is not there")
+            for file in re.findall(r"`(\w+\.(?:py|md))`", text):
+                if not is_there(file, path):
+                    faults.append(f"{where}: {file} is not beside it")
+            for name, attribute in re.findall(r"`([A-Z]\w*)\.(\w+)(?:\(\))?`", text):
+                if name in members() and not has_member(name, attribute):
+                    faults.append(f"{where}: {name} has no {attribute}")
+    none_of(faults)
+
+
+PROTO = PACKAGE / "server" / "proto" / "filestore" / "v1" / "rows.proto"
+RULES = ROOT / "docs" / "architecture" / "reliability.md"
+RULE = re.compile(r"\b[RSF]\d{1,2}\b")
+
+
+def test_rules_that_are_cited_are_told() -> None:
+    """A rule's number, such as R31, leads to docs/architecture/reliability.md, and what holds it is a test."""
+    told = RULES.read_text()
+    known = set(re.findall(r'<a id="[rsfp]\d+"></a>\*\*([RSFP]\d+)\*\*', told))
+    faults = [f"{RULES.name}: {rule} has another anchor" for rule in known if f'<a id="{rule.lower()}">' not in told]
+    for path in sources():
+        for number, text in prose(path):
+            cited = {*RULE.findall(text), *re.findall(r"RELIABILITY\s+([A-Z]\d+)", text)}
+            faults += [f"{path.relative_to(ROOT)}:{number}: {rule} is not told" for rule in cited - known]
+    for path in documents():
+        cited = set(re.findall(r"RELIABILITY\s+([A-Z]\d+)|\((R\d+)\)", path.read_text()))
+        faults += [f"{path.relative_to(ROOT)}: {rule} is not told" for pair in cited for rule in {*pair} - {""} - known]
+    for file, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", told):
+        if f"def {name}(" not in (ROOT / file).read_text():
+            faults.append(f"{RULES.name}: {file} has no {name}")
+    none_of(faults)
+
+
+def test_no_wall_clock_below_the_session() -> None:
+    """R38: what has to be right asks no clock that can be set."""
+    faults = []
+    for module in modules():
+        if module.room not in ("txn", "index", "storage", "hal"):
+            continue
+        for node in ast.walk(module.tree):
+            clock = isinstance(node, ast.Attribute) and ast.unparse(node)
+            if clock in ("time.time", "time.time_ns", "dt.datetime.now"):
+                faults.append(f"{module.where(node.lineno)}: {clock}")
     none_of(faults)
 
 

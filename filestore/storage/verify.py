@@ -2,7 +2,7 @@
 
 It reads the manifest and all that it names, and collects findings instead of stopping at the first. It believes no
 memory of an open store but the limit up to which the log is durable. It writes nothing and takes no lock. It does
-not check what payloads mean: tables against indexes is the business of `check.py`.
+not check what payloads mean: tables against indexes is the business of `txn/check.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from filestore.errors import DataCorrupted, Error
+from filestore.errors import Error
 from filestore.hal import FileSystem
 from filestore.storage import manifest as manifests
 from filestore.storage.layout import LOG_DIR, MANIFEST_FILE, PAGES_FILE
@@ -81,6 +81,6 @@ def _verify_sealed(fs: FileSystem, manifest: Manifest) -> list[Finding]:
     for name, reference in sorted(manifest.sealed.items()):
         try:
             findings += [Finding(name, e.message) for e in SealedFile(fs, name, manifest.uuid, reference).verify()]
-        except (DataCorrupted, Error) as error:
+        except Error as error:
             findings.append(Finding(name, error.message))
     return findings

@@ -5,7 +5,7 @@ and serves an embedded caller's thread (`drive`), a port's thread (`drive`) and 
 waiting, a driver asks `poll` every few milliseconds; whatever `poll` raises (cancel, a timeout) is thrown into the
 generator, which cleans up as after any other error.
 
-The idea of one protocol written as a generator with two thin drivers is psycopg 3's (`generators.py`, `waiting.py`).
+The idea of one protocol written as a generator with two thin drivers is psycopg 3's.
 """
 
 from __future__ import annotations

@@ -9,9 +9,11 @@ The answers in our own files are PostgreSQL 15's: `--oracle` asks one and writes
 otherwise, `differences.toml` says what and why; records below `onlyif filestore` have no PostgreSQL answer and
 `--complete` writes those.
 
-    python -m tests.slt.runner FILE ...              runs files on an embedded store python -m tests.slt.runner
-    --oracle FILE ...     writes PostgreSQL's answers into the files python -m tests.slt.runner --complete FILE ...
-    writes the store's answers to records below `onlyif filestore` (read the diff)
+    python -m tests.slt.runner FILE ...             runs files on an embedded store
+    python -m tests.slt.runner --oracle FILE ...    writes PostgreSQL's answers into the files
+    python -m tests.slt.runner --complete FILE ...  writes the store's answers to records below `onlyif filestore`
+
+Read the diff of what was written.
 """
 
 from __future__ import annotations

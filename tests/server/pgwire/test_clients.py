@@ -1,6 +1,6 @@
 """Real clients against the port: psql 15, psycopg 3, asyncpg, pgbench, libpq in all its moods.
 
-Goal: what CLIENTS.md says drivers send is answered as they expect. The clients themselves are the oracle.
+Goal: what drivers send is answered as they expect. The clients themselves are the oracle.
 """
 
 from __future__ import annotations
