@@ -327,7 +327,7 @@ def _assembled(
     writer = Writer(types, shape)
     writer.proofs = []
     written = [writer.condition(c) for c in conditions]
-    strict = frozenset(i for c in conditions if not _null_rejecting(c) for i in columns_read(c))
+    strict = frozenset(i for c in conditions if not null_rejecting(c) for i in columns_read(c))
     key_columns = []
     for key in keys:
         if not isinstance(key, e.Column) or (types[key.index].kind not in WORD_KINDS and not is_text(types[key.index])):
@@ -342,7 +342,7 @@ def _assembled(
     return out
 
 
-def _null_rejecting(condition: e.Expr) -> bool:
+def null_rejecting(condition: e.Expr) -> bool:
     """Whether the condition is not true as soon as one of its columns is null."""
     if isinstance(condition, e.Column):
         return True
@@ -359,7 +359,7 @@ def _add_call(
     out: FusedAggregate, writer: Writer, call: e.Aggregate, argument: e.Expr | None, condition: e.Expr | None
 ) -> None:
     code, columns = ("", frozenset[int]()) if condition is None else writer.condition(condition)
-    if condition is not None and not _null_rejecting(condition):
+    if condition is not None and not null_rejecting(condition):
         out.strict |= columns
     word = None
     if argument is not None:

@@ -6,7 +6,6 @@ Both ways make the same partials, so a query may begin vectorised and go on fuse
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from filestore.query import expr as e
 from filestore.query import plan as p
@@ -14,6 +13,7 @@ from filestore.query.context import ExecutionContext
 from filestore.query.fuse import FusedAggregate, fused
 from filestore.query.fuse_code import Bounds
 from filestore.query.operators.aggregate import Aggregation, Partial
+from filestore.query.operators.scan import Morsel
 from filestore.query.operators.stream import Stream
 from filestore.query.subquery import Run, hold
 from filestore.storage.vector import Batch
@@ -64,9 +64,9 @@ def aggregated_fused(
     scan, made = loop
     aggregation = Aggregation(keys, calls, ctx)
 
-    def run(item: tuple[Any, int, int]) -> Partial | None:
+    def run(morsel: Morsel) -> Partial | None:
         ctx.cancel.check()
-        unit, low, high = item
+        unit, low, high = morsel
 
         def zone(index: int) -> Bounds | None:
             found = unit.zone(scan.ordinals[index])
@@ -76,6 +76,7 @@ def aggregated_fused(
         partial = made.partial(batch, zone, unit.visible(ctx.snapshot, low, high), ctx)
         if partial is not None:
             return partial
-        return aggregation.partial(b for b in source.work(item) if b.length)
+        return aggregation.partial(b for b in source.work((morsel,)) if b.length)
 
-    yield aggregation.finish(aggregation.merged(ctx.pool.map(run, source.items, source.rows)))
+    morsels = [morsel for item in source.items for morsel in item]
+    yield aggregation.finish(aggregation.merged(ctx.pool.map(run, morsels, source.rows)))

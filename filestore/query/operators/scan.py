@@ -1,13 +1,14 @@
 """Scan: the visible rows of a stored table that satisfy a predicate, one storage unit per piece of work.
 
-Units whose zone map excludes every row are skipped. The predicate's columns are looked at first; then those whose
-keys a join further up has hashed (`Sieve`); columns are copied only for the rows that pass (late materialisation:
-`ScanUnit.batch` hands out views of the segment).
+Units whose zone map excludes every row are skipped. The predicate's columns are looked at first, in a generated loop
+where the conditions are simple enough (`fuse_filter.py`); then those whose keys a join further up has hashed (`Sieve`),
+or these before the predicate when few rows have such keys. Columns are copied only for the rows that pass (late
+materialisation: `ScanUnit.batch` hands out views of the segment).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ import numpy as np
 from filestore.query import expr as e
 from filestore.query.context import ExecutionContext
 from filestore.query.evaluate import columns_read, ev, matching_rows
+from filestore.query.fuse_filter import fused_filter
 from filestore.query.key_set import KeySet
 from filestore.query.operators.stream import MORSEL_ROWS, Stream
 from filestore.query.plan import Scan
-from filestore.query.vectors import to_python
+from filestore.query.vectors import concat_batches, to_python
 from filestore.storage.vector import Array, Batch, Vector
 from filestore.types import INT8, INTEGER_KINDS, Kind
 
@@ -26,7 +28,19 @@ _ZONED = INTEGER_KINDS | {Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ, Kind.TIME
 _TRIAL_ROWS = 2 * MORSEL_ROWS
 _KEEPS_MOST = 0.8
 """Asking costs about as much as copying a column or two: what keeps more than this is not asked again."""
+_KEEPS_FEW = 0.1
+COMPILED_ROWS = 100_000
+"""Smaller scans are not worth compiling their conditions for, unless compiling is asked for always."""
+_BATCH_ROWS = MORSEL_ROWS // 8
+"""Batches of fewer rows are put together before they are handed on: what is done for each batch costs as much as a few
+thousand rows do."""
+_ITEMS_PER_THREAD = 8
+_BLANK = Vector(INT8, np.empty(0, np.int64))
 _SWAPPED = {"eq": "eq", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
+
+
+Morsel = tuple[Any, int, int]
+"""Rows low..high of a unit."""
 
 
 class Sieve:
@@ -47,6 +61,11 @@ class Sieve:
     def share(self) -> float:
         """Of the rows seen so far, those that were kept."""
         return self.kept / max(self.seen, 1)
+
+    @property
+    def sharp(self) -> bool:
+        """Whether it has been seen to leave so few rows that asking it comes before any condition."""
+        return self.seen > 0 and self.share < _KEEPS_FEW
 
     @property
     def useless(self) -> bool:
@@ -84,44 +103,93 @@ def scan(node: Scan, predicate: e.Expr | None, ctx: ExecutionContext) -> Stream:
     if sieves:
         units = [u for u in units if not any(s.excludes(u, node.ordinals) for s in sieves)]
 
-    def run(item: tuple[Any, int, int]) -> Iterator[Batch]:
-        unit, low, high = item
-        yield read_unit(unit, low, high, node, conditions, ctx, sieves)
-
-    items = [
+    rows = sum(u.rows for u in units)
+    reader = Reader(node, conditions, sieves, rows, ctx)
+    morsels: list[Morsel] = [
         (unit, low, min(low + MORSEL_ROWS, unit.rows)) for unit in units for low in range(0, unit.rows, MORSEL_ROWS)
     ]
-    return Stream(items, run, sum(u.rows for u in units))
+    most = len(morsels) // (_ITEMS_PER_THREAD * ctx.pool.threads) if conditions or sieves else 1
+    return Stream(_grouped(morsels, most), reader.run, rows)
 
 
-def read_unit(
-    unit: Any,
-    low: int,
-    high: int,
-    node: Scan,
-    conditions: Sequence[e.Expr],
-    ctx: ExecutionContext,
-    sieves: Sequence[Sieve] = (),
-) -> Batch:
-    """The node's output for rows low..high of a unit."""
-    visible = unit.visible(ctx.snapshot, low, high)
-    rows: Array | None = None
-    if visible is not None and not visible.all():
-        rows = np.flatnonzero(visible)
-    part = _Part(unit, low, high, node)
-    if conditions:
+def _grouped(morsels: Sequence[Morsel], most: int) -> list[tuple[Morsel, ...]]:
+    """The morsels as a scan's items, several in one: what few rows of each are left is handed on together. The first
+    items are small, since a LIMIT may want no more than these.
+    """
+    items: list[tuple[Morsel, ...]] = []
+    at = 0
+    while at < len(morsels):
+        size = min(max(most, 1), 1 << len(items) // 4)
+        items.append(tuple(morsels[at : at + size]))
+        at += size
+    return items
+
+
+class Reader:
+    """Reads morsels of a scan; used by all workers."""
+
+    def __init__(
+        self, node: Scan, conditions: Sequence[e.Expr], sieves: Sequence[Sieve], rows: int, ctx: ExecutionContext
+    ) -> None:
+        self.node = node
+        self.conditions = conditions
+        self.sieves = sieves
+        self.ctx = ctx
+        worth_it = ctx.compile == "always" or (ctx.compile != "never" and rows >= COMPILED_ROWS)
+        types = [c.type for c in node.columns]
+        self.fused = fused_filter(types, conditions) if conditions and worth_it and not node.address else None
+
+    def run(self, item: Sequence[Morsel]) -> Iterator[Batch]:
+        """The output for some morsels; small batches are put together."""
+        waiting: list[Batch] = []
+        for unit, low, high in item:
+            batch = self.read(unit, low, high)
+            if batch.length:
+                waiting.append(batch)
+            if sum(b.length for b in waiting) >= _BATCH_ROWS:
+                yield concat_batches(waiting, ())
+                waiting = []
+        if waiting:
+            yield concat_batches(waiting, ())
+
+    def read(self, unit: Any, low: int, high: int) -> Batch:
+        """The node's output for rows low..high of a unit."""
+        part = _Part(unit, low, high, self.node)
+        visible = unit.visible(self.ctx.snapshot, low, high)
+        if visible is not None and visible.all():
+            visible = None
+        sieves = sorted((s for s in self.sieves if not s.useless), key=lambda s: s.share)
+        if sieves and sieves[0].sharp:
+            rows = self._sifted(part, sieves, None if visible is None else np.flatnonzero(visible))
+            rows = self._matching(part, self.conditions, rows)
+        else:
+            rows = self._sifted(part, sieves, self._passing(part, visible))
+        length = part.count if rows is None else len(rows)
+        return Batch([part.column(i, rows) for i in range(part.width)], length)
+
+    def _passing(self, part: _Part, visible: Array | None) -> Array | None:
+        """Positions of the rows that are visible and meet the conditions; None when all do."""
+        if self.fused is not None:
+            found = self.fused.rows(part.batch(self.fused.shape.columns, None), part.zone, visible, self.ctx)
+            if found is not None:
+                return self._matching(part, self.fused.rest, None if len(found) == part.count else found)
+        return self._matching(part, self.conditions, None if visible is None else np.flatnonzero(visible))
+
+    def _matching(self, part: _Part, conditions: Sequence[e.Expr], rows: Array | None) -> Array | None:
+        if not conditions:
+            return rows
         wanted = {i for c in conditions for i in columns_read(c)}
-        blank = Vector(INT8, np.empty(0, np.int64))
-        columns = [part.column(i, rows) if i in wanted else blank for i in range(part.width)]
-        passed = matching_rows(conditions, Batch(columns, part.count if rows is None else len(rows)), ctx)
-        if passed is not None:
-            rows = passed if rows is None else rows[passed]
-    for sieve in sorted(sieves, key=lambda s: s.share):
-        if not sieve.useless and (rows is None or len(rows)):
-            found = sieve.passing(part.column(sieve.column, None), rows)
-            rows = found if rows is None else rows[found]
-    length = part.count if rows is None else len(rows)
-    return Batch([part.column(i, rows) for i in range(part.width)], length)
+        passed = matching_rows(conditions, part.batch(wanted, rows), self.ctx)
+        if passed is None:
+            return rows
+        return passed if rows is None else rows[passed]
+
+    def _sifted(self, part: _Part, sieves: Sequence[Sieve], rows: Array | None) -> Array | None:
+        for sieve in sieves:
+            if rows is None or len(rows):
+                found = sieve.passing(part.column(sieve.column, None), rows)
+                rows = found if rows is None else rows[found]
+        return rows
 
 
 class _Part:
@@ -145,6 +213,16 @@ class _Part:
                 view = self.unit.batch([self.node.ordinals[index]], self.low, self.high).columns[0]
             self._seen[index] = view
         return view if rows is None else view.take(rows)
+
+    def batch(self, wanted: Collection[int], rows: Array | None) -> Batch:
+        """The output columns `wanted` at `rows` (None: all); the others are blank."""
+        columns = [self.column(i, rows) if i in wanted else _BLANK for i in range(self.width)]
+        return Batch(columns, self.count if rows is None else len(rows))
+
+    def zone(self, index: int) -> tuple[int, int] | None:
+        """Bounds of an output column's integers, of the whole unit; None when unknown."""
+        found = self.unit.zone(self.node.ordinals[index])
+        return None if found is None or found[0] is None else (int(found[0]), int(found[1]))
 
 
 def zone_tests(node: Scan, conditions: Sequence[e.Expr], ctx: ExecutionContext) -> list[Callable[[Any], bool]]:

@@ -18,8 +18,8 @@ import pytest
 from filestore import types
 from filestore.query import fuse
 from filestore.query.compile import Compiler, cache_directory
-from filestore.query.operators import fused_aggregate
-from tests.query.exec.standin import Memory
+from filestore.query.operators import fused_aggregate, scan
+from tests.query.exec.standin import Memory, seeded
 
 QUERIES = """
 select count(*) from t
@@ -35,6 +35,19 @@ select c, max(i + g) from t where (g = 1 or i < 100) and n > m group by c
 select sum(i), count(g) from t where g is null
 select sum(k), avg(k) from t where k <> 5
 select g, b, sum(g * 2 - i) from t where d > date '2020-05-05' group by g, b
+""".strip().splitlines()
+
+
+FILTERS = """
+select i, s from t where d >= '2020-03-01' and d < '2021-03-01' and m between 0.02 and 0.06 and n < 24
+select i, s, c from t where s like 'a%' or s = 'bb'
+select i from t where s in ('a', 'bb') and not b and upper(c) = 'X'
+select i, n from t where (g = 1 or i < 100) and n > m and length(s) > 1
+select i, k from t where k <> 5 and i % 3 = 0 and 10 / (i % 3 + 1) > 5
+select i from t where i < 0
+select i, d from t where i >= 0
+select a.i, b.i from t a, t b where a.i = b.g and b.n > 20 and a.d > '2020-06-01'
+select s, count(distinct g) from t where d > date '2020-05-05' and g is not null group by s
 """.strip().splitlines()
 
 
@@ -80,6 +93,33 @@ def test_fused_is_vectorised(nulls: float) -> None:
     memory = table(random.Random(seed), nulls, 1000)
     for sql in QUERIES:
         assert memory.query(sql, compile="always") == memory.query(sql, compile="never"), sql
+
+
+@pytest.mark.parametrize("nulls", [0.0, 0.2])
+def test_a_fused_filter_is_the_vectorised_one(nulls: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_BATCH_ROWS", 50)
+    monkeypatch.setattr(scan, "_ITEMS_PER_THREAD", 1)
+    memory = table(seeded(), nulls, 2000)
+    for sql in FILTERS:
+        assert memory.query(sql, compile="always") == memory.query(sql, compile="never"), sql
+
+
+def test_the_filters_really_run(compiler: Compiler) -> None:
+    memory = table(random.Random(1), 0.0, 1000)
+    fused = 0
+    for sql in FILTERS:
+        before = len(compiler._ready)
+        memory.query(sql, compile="always")
+        fused += len(compiler._ready) > before
+    assert fused >= 6
+
+
+def test_rows_of_grouped_morsels_come_in_order() -> None:
+    memory = Memory()
+    memory.add("t", {"i": types.INT4}, [(i,) for i in range(50_000)], slots=100)
+    want = [(str(i),) for i in range(50_000) if i % 7 == 0]
+    assert memory.query("select i from t where i % 7 = 0") == want
+    assert memory.query("select i from t where i % 7 = 0 limit 3") == want[:3]
 
 
 def test_the_loops_really_run(compiler: Compiler) -> None:
