@@ -8,19 +8,27 @@ with the engine lock held.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from filestore import errors
 from filestore.query import plan as p
+from filestore.query.literal_rows import LiteralRows
 from filestore.query.literals import parse_literal
+from filestore.query.parse import parse
 from filestore.query.point import PointSelect, point_of
 from filestore.query.point_write import PointInsert, PointWrite, write_of
 from filestore.query.statements import Statement
 from filestore.query.vectors import constant
+from filestore.query.widen import can_widen, widened
 from filestore.settings import Settings
 from filestore.storage.vector import Vector
 from filestore.types import INT4, INT8, INTEGER_KINDS, NUMERIC, SqlType
+
+if TYPE_CHECKING:
+    from filestore.session import Session
 
 LITERAL_TYPES: dict[str, SqlType | None] = {"int4": INT4, "int8": INT8, "numeric": NUMERIC, "string": None}
 # Decimal texts of up to this many digits are integers of every type that they were given.
@@ -80,3 +88,57 @@ def _literal(sql_type: SqlType, text: str, settings: Settings) -> Vector:
         if text.isdecimal() and text.isascii():
             return Vector(sql_type, np.array((int(text),), sql_type.dtype))
     return constant(sql_type, parse_literal(sql_type, text, settings))
+
+
+def bind_literals(
+    session: Session, statement: Statement, parameters: Sequence[Vector]
+) -> tuple[Planned, Sequence[Vector]]:
+    """Binds a statement of a simple Query by way of the plan cache, keyed by its text without its literals."""
+    if parameters:
+        return planned(session.plan(statement, [v.type for v in parameters])), parameters
+    if statement.rows is not None:
+        return _bind_rows(session, statement, statement.rows) or (planned(session.plan(parse(statement.text)[0])), ())
+    version, shape, literals = session.registry_version, statement.shape, statement.literals
+    types = tuple(LITERAL_TYPES[kind] for kind, _ in literals)
+    key = (shape or statement.text, types, session.settings.search_path, version)
+    found = None if version < 0 else session.database.plans.get(key)
+    if found is None or len(found.bound.parameters) != len(literals):  # that is a prepared statement's
+        bound = _bind_shape(session, shape, types) if literals else session.plan(statement)
+        if bound is None:
+            # What cannot be bound without its literals (ORDER BY 1) is bound with them; so are errors, for their
+            # positions.
+            return planned(session.plan(parse(statement.text)[0])), ()
+        found = planned(bound)
+        if version >= 0:
+            session.database.plans.put(key, found)
+    return found, literal_vectors(literals, found.bound.parameters, session.settings)
+
+
+def _bind_rows(session: Session, statement: Statement, rows: LiteralRows) -> tuple[Planned, Sequence[Vector]] | None:
+    """An INSERT of many rows of literals as that of one row of parameters; None for what has to be parsed whole."""
+    key = (rows.template, (), session.settings.search_path, version := session.registry_version)
+    found = None if version < 0 else session.database.plans.get(key)
+    if found is None:
+        try:
+            found = planned(session.plan(replace(statement, text=rows.template, rows=None)))
+        except errors.Error:
+            return None
+        if version >= 0:
+            session.database.plans.put(key, found)
+    if not can_widen(found.bound):
+        return None
+    vectors = rows.vectors(found.bound.parameters, session.settings)
+    return None if vectors is None else (Planned(widened(found.bound, rows.count), None, None), vectors)
+
+
+def _bind_shape(session: Session, shape: str, types: Sequence[SqlType | None]) -> p.Bound | None:
+    """Binds a statement without its literals, None when that cannot be."""
+    known = session.database.parsed.get(shape)
+    try:
+        template = parse(shape)[0] if known is None else known
+        bound = session.plan(template, types)
+    except errors.Error:
+        return None
+    if known is None:
+        session.database.parsed.put(shape, template)
+    return bound

@@ -23,7 +23,7 @@ from filestore import commands, errors
 from filestore.catalog.names import SessionCatalog
 from filestore.commands.cursors import Cursor
 from filestore.commands.transactions import checked_isolation
-from filestore.planning import LITERAL_TYPES, Planned, Prepared, literal_vectors, planned, prepared_of
+from filestore.planning import LITERAL_TYPES, Planned, Prepared, bind_literals, planned, prepared_of
 from filestore.query import dml
 from filestore.query import plan as p
 from filestore.query.bind import bind
@@ -31,13 +31,13 @@ from filestore.query.context import Cancel, ExecutionContext
 from filestore.query.executor import execute
 from filestore.query.explain import rows_read
 from filestore.query.lexer import normalise
-from filestore.query.literal_rows import LiteralRows, literal_rows
+from filestore.query.literal_rows import literal_rows
 from filestore.query.optimize import optimize
 from filestore.query.parse import parse
 from filestore.query.point_write import At, PointInsert
 from filestore.query.rows import describe_value
 from filestore.query.statements import Statement
-from filestore.query.widen import can_widen, widened
+from filestore.query.widen import widened
 from filestore.result import CopyIn, Notice, Result
 from filestore.settings import Settings
 from filestore.storage.schema import TableDef
@@ -264,7 +264,7 @@ class Session:
         if statement.utility is not None:
             return (yield from commands.run(self, statement, parameters))
         while True:
-            found, values = self._bind_literals(statement, parameters)
+            found, values = bind_literals(self, statement, parameters)
             if (yield from self.lock_tables(found.bound)):
                 return (yield from self.run(found, values))
 
@@ -300,7 +300,10 @@ class Session:
     def plan(self, statement: Statement, types: Sequence[SqlType | None] = ()) -> p.Bound:
         """Binds and optimises a statement. Raises 42xxx with positions, 0A000 for what is not built."""
         catalog = self.catalog()
-        bound = optimize(bind(statement, catalog, types), catalog)
+        try:
+            bound = optimize(bind(statement, catalog, types), catalog)
+        except RecursionError:
+            raise errors.StatementTooComplex("stack depth limit exceeded", hint="Split the statement up.") from None
         return replace(bound, little=rows_read(bound.plan, lambda _: math.inf) <= INLINE_ROWS)
 
     def _bind_prepared(self, prepared: Prepared) -> None:
@@ -324,43 +327,6 @@ class Session:
         prepared.parameters = found.bound.parameters
         prepared.columns = found.bound.plan.columns or None
 
-    def _bind_literals(self, statement: Statement, parameters: Sequence[Vector]) -> tuple[Planned, Sequence[Vector]]:
-        """Binds a statement of a simple Query by way of the plan cache, keyed by its text without its literals."""
-        if parameters:
-            return planned(self.plan(statement, [v.type for v in parameters])), parameters
-        if statement.rows is not None:
-            return self._bind_rows(statement, statement.rows) or (planned(self.plan(parse(statement.text)[0])), ())
-        version, shape, literals = self.registry_version, statement.shape, statement.literals
-        types = tuple(LITERAL_TYPES[kind] for kind, _ in literals)
-        key = (shape or statement.text, types, self.settings.search_path, version)
-        found = None if version < 0 else self.database.plans.get(key)
-        if found is None or len(found.bound.parameters) != len(literals):  # that is a prepared statement's
-            bound = self._bind_shape(shape, types) if literals else self.plan(statement)
-            if bound is None:
-                # What cannot be bound without its literals (ORDER BY 1) is bound with them; so are errors, for their
-                # positions.
-                return planned(self.plan(parse(statement.text)[0])), ()
-            found = planned(bound)
-            if version >= 0:
-                self.database.plans.put(key, found)
-        return found, literal_vectors(literals, found.bound.parameters, self.settings)
-
-    def _bind_rows(self, statement: Statement, rows: LiteralRows) -> tuple[Planned, Sequence[Vector]] | None:
-        """An INSERT of many rows of literals as that of one row of parameters; None for what has to be parsed whole."""
-        key = (rows.template, (), self.settings.search_path, version := self.registry_version)
-        found = None if version < 0 else self.database.plans.get(key)
-        if found is None:
-            try:
-                found = planned(self.plan(replace(statement, text=rows.template, rows=None)))
-            except errors.Error:
-                return None
-            if version >= 0:
-                self.database.plans.put(key, found)
-        if not can_widen(found.bound):
-            return None
-        vectors = rows.vectors(found.bound.parameters, self.settings)
-        return None if vectors is None else (Planned(widened(found.bound, rows.count), None, None), vectors)
-
     def planned_before(self, shape: str, literals: Sequence[tuple[str, str]]) -> Prepared | None:
         """A statement of a simple Query whose shape was planned before; None when it has to be planned."""
         types = tuple(LITERAL_TYPES[kind] for kind, _ in literals)
@@ -374,18 +340,6 @@ class Session:
                     self._shapes.clear()
                 found = self._shapes[key] = prepared_of(shape, plan, version)
         return found
-
-    def _bind_shape(self, shape: str, types: Sequence[SqlType | None]) -> p.Bound | None:
-        """Binds a statement without its literals, None when that cannot be."""
-        known = self.database.parsed.get(shape)
-        try:
-            template = parse(shape)[0] if known is None else known
-            bound = self.plan(template, types)
-        except errors.Error:
-            return None
-        if known is None:
-            self.database.parsed.put(shape, template)
-        return bound
 
     # --- running -----------------------------------------------------------------------------------------------------
 

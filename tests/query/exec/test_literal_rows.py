@@ -95,3 +95,10 @@ def test_errors_are_the_parser_s_and_nothing_stays(cursor):
         cursor.execute(f"insert into taken (k, none) values {good}(1, 1)")
     assert told.value.sqlstate == "42703" and told.value.position == 23
     assert cursor.execute("select count(*) from taken").fetchone() == (0,)
+
+
+def test_a_statement_too_deep_is_refused_and_the_next_one_works(cursor):
+    with pytest.raises(filestore.Error) as told:
+        cursor.execute("select " + "+".join(["1"] * 20_000))
+    assert told.value.sqlstate == "54001"
+    assert cursor.execute("select 1").fetchone() == (1,)
