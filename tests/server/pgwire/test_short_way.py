@@ -150,7 +150,8 @@ def test_the_short_way_is_taken(loopback, monkeypatch):
     runs = [(text, ("1",) if "= $1" in text else ("7",) if "$1" in text else ()) for text in texts]
     for text, values in runs:
         loopback.send(execution("", *values, parse=text))
-    loopback.send(m.Query("delete from short_taken; insert into short_taken values (1, 1)"))
+    loopback.send(m.Query("insert into short_taken values (1, 1)"))  # the last one was a delete
+    runs = [(text, ("8",) if values == ("7",) else values) for text, values in runs]  # of 7 there is an entry already
     monkeypatch.setattr(Dialogue, "handle", lambda self, message: pytest.fail(f"{message} went the long way"))
     for text, values in runs:
         answer = loopback.send(execution("", *values, parse=text))
