@@ -148,7 +148,7 @@ def import_files(
     null: Annotated[str, typer.Option(help="What stands for null in CSV files.")] = "",
 ) -> None:
     """Loads Parquet and CSV files into a table, all of them or none."""
-    from filestore.query.scalar.strings import quote_literal
+    from filestore.identifiers import quote_literal
 
     name = table_name(table)
     if name is None:
@@ -175,7 +175,7 @@ def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .parquet or .csv.")],
 ) -> None:
     """Writes a table or the rows of a query into a Parquet or CSV file."""
-    from filestore.query.scalar.strings import quote_literal
+    from filestore.identifiers import quote_literal
 
     name = table_name(source)
     what = f"({source.strip().rstrip(';')})" if name is None else written(name)
@@ -248,7 +248,7 @@ def table_name(text: str) -> Name | None:
 
 def written(name: Name) -> str:
     """A table's name as SQL."""
-    from filestore.query.scalar.strings import quote_ident
+    from filestore.identifiers import quote_ident
 
     return ".".join(quote_ident(part) for part in (name.schema, name.name) if part is not None)
 
@@ -258,8 +258,8 @@ def make_table(connection: Connection, name: Name, file: Path, null: str) -> Non
     import pyarrow.csv
     import pyarrow.parquet
 
+    from filestore.identifiers import quote_ident
     from filestore.query.arrow import sql_type
-    from filestore.query.scalar.strings import quote_ident
 
     with connection.session.database.lock:
         if connection.session.catalog().table(name.schema, name.name) is not None:

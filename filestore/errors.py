@@ -82,6 +82,10 @@ class NumericOutOfRange(DataError):
     sqlstate = "22003"
 
 
+class NullValueNotAllowed(DataError):
+    sqlstate = "22004"
+
+
 class InvalidDatetimeFormat(DataError):
     sqlstate = "22007"
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from filestore import errors, timezones
+from filestore.identifiers import quote_ident
 from filestore.settings_table import INT_MAX, SETTINGS, Setting
 from filestore.timezones import TimeZone
 from filestore.types import Kind, number_registered, registered_number
@@ -146,7 +147,7 @@ class Settings:
             return
         if not isinstance(value, str):
             is_list = setting is not None and setting.type == "list"
-            value = ", ".join(quote_name(v) if is_list else v for v in value)
+            value = ", ".join(quote_ident(v) if is_list else v for v in value)
         key, parsed = self._parse(name, value)
         self._assign(key, parsed, local or key in _TRANSACTION)
 
@@ -471,11 +472,6 @@ def split_names(value: str) -> tuple[str, ...]:
         names.append(found[2].lower() if found[1] is None else found[1].replace('""', '"'))
         at = found.end()
     return tuple(names)
-
-
-def quote_name(name: str) -> str:
-    """The name, in double quotes when it would not be read back as it is."""
-    return name if re.fullmatch(r"[a-z_][a-z0-9_$]*", name) else '"' + name.replace('"', '""') + '"'
 
 
 def _check_search_path(_name: str, value: str) -> Value:

@@ -41,7 +41,7 @@ ROOMS = (
     ("hal",),
     ("settings",),
     ("timezones",),
-    ("types",),
+    ("types", "identifiers"),
     ("errors",),
 )
 # Modules of the top level that belong to a room.

@@ -11,9 +11,10 @@ from filestore import errors
 from filestore.catalog.system_procedures import PROCEDURE_NAMES, PROCEDURE_OIDS
 from filestore.catalog.system_relations import BY_OID, CATALOG, OWNER_OID, RELATIONS
 from filestore.catalog.system_types import ARRAY_ELEMENTS
+from filestore.identifiers import quote_ident
 from filestore.query import expr
 from filestore.query.bind_ddl import bind_check
-from filestore.query.names import quote, resolve_type
+from filestore.query.names import resolve_type
 from filestore.query.utility import split_name
 from filestore.storage.schema import CheckDef, KeyDef, TableDef
 from filestore.types import BY_OID as TYPES_BY_OID
@@ -61,13 +62,13 @@ def type_oid(text: str) -> int:
 
 def key_columns(table: TableDef, key: KeyDef) -> str:
     """The columns of a key as a list in SQL."""
-    return ", ".join(quote(table.columns[i].name) for i in key.columns)
+    return ", ".join(quote_ident(table.columns[i].name) for i in key.columns)
 
 
 def index_definition(table: TableDef, key: KeyDef, *, qualified: bool) -> str:
     """The CREATE INDEX that would make a key's index."""
-    where = f"{quote(table.schema)}.{quote(table.name)}" if qualified else quote(table.name)
-    return f"CREATE UNIQUE INDEX {quote(key.name)} ON {where} USING btree ({key_columns(table, key)})"
+    where = f"{quote_ident(table.schema)}.{quote_ident(table.name)}" if qualified else quote_ident(table.name)
+    return f"CREATE UNIQUE INDEX {quote_ident(key.name)} ON {where} USING btree ({key_columns(table, key)})"
 
 
 def key_definition(table: TableDef, key: KeyDef) -> str:
@@ -152,11 +153,11 @@ def registered_name(catalog: SessionCatalog, kind: Kind, oid: int) -> str:
         if found is None:
             return str(oid)
         schema, name = found
-        return quote(name) if visible(catalog, schema, name) else f"{quote(schema)}.{quote(name)}"
+        return quote_ident(name) if visible(catalog, schema, name) else f"{quote_ident(schema)}.{quote_ident(name)}"
     if kind is Kind.REGNAMESPACE:
-        return next((quote(s) for s, number in catalog.registry.schemas().items() if number == oid), str(oid))
+        return next((quote_ident(s) for s, number in catalog.registry.schemas().items() if number == oid), str(oid))
     if kind is Kind.REGROLE:
-        return quote(dict(roles(catalog)).get(oid, str(oid)))
+        return quote_ident(dict(roles(catalog)).get(oid, str(oid)))
     return PROCEDURE_NAMES.get(oid, str(oid))
 
 

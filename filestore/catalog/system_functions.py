@@ -22,7 +22,7 @@ from filestore.catalog import system_sizes as sizes
 from filestore.catalog.system_procedures import PROCEDURES
 from filestore.catalog.system_relations import BY_OID, array_text
 from filestore.catalog.system_types import TYPE_ROWS
-from filestore.query.names import quote
+from filestore.identifiers import quote_ident
 from filestore.query.utility import split_name
 from filestore.settings_table import SERVER_VERSION
 from filestore.storage.schema import KeyDef
@@ -100,7 +100,7 @@ def _index_definition(catalog: SessionCatalog, oid: int, column: int = 0, pretty
     table, key = found[0], found[1]
     if column:
         known = 1 <= column <= len(key.columns)
-        return quote(table.columns[key.columns[column - 1]].name) if known else ""
+        return quote_ident(table.columns[key.columns[column - 1]].name) if known else ""
     qualified = not pretty or not define.visible(catalog, table.schema, table.name)
     return define.index_definition(table, key, qualified=qualified)
 

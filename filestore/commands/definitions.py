@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from filestore import errors
+from filestore.identifiers import quote_ident
 from filestore.query import statements as s
 from filestore.query.bind_ddl import add_check, add_key, bind_check, define_table
 from filestore.query.dml import check_rows
@@ -142,12 +143,10 @@ def _add_key(session: Session, command: s.AlterTableAddKey) -> Steps[Result]:
 
 def _duplicated(session: Session, definition: TableDef, key: KeyDef) -> str:
     """Names the columns and one key that stands in several rows, as PostgreSQL does."""
-    from filestore.query.names import quote
-
-    names = [quote(definition.columns[i].name) for i in key.columns]
+    names = [quote_ident(definition.columns[i].name) for i in key.columns]
     listed = ", ".join(names)
     shown = " || ', ' || ".join(f"{n}::text" for n in names)
-    table = f"{quote(definition.schema)}.{quote(definition.name)}"
+    table = f"{quote_ident(definition.schema)}.{quote_ident(definition.name)}"
     rows = session.value_of(f"SELECT {shown} FROM {table} GROUP BY {listed} HAVING count(*) > 1 LIMIT 1")
     return f"Key ({listed})=({rows}) is duplicated."
 

@@ -26,6 +26,7 @@ from filestore.types import (
     OID_KINDS,
     REG_KINDS,
     REGCLASS,
+    REGTYPE,
     TEXT,
     TIME,
     TIMESTAMP,
@@ -186,6 +187,19 @@ class CallBinder(PredicateBinder):
             return self.aggregate(node, name)
         return self.call_named(name, self.arguments(name, node), node)
 
+    def quoted_literal(self, node: Any) -> e.Expr:
+        """quote_literal(any type): of its text."""
+        args = self.arguments("quote_literal", node)
+        texts = [a if a.type.info.category in ("S", "X") else self.coercion.cast(a, TEXT, False) for a in args]
+        return self.call_named("quote_literal", texts, node)
+
+    def type_of(self, node: Any) -> e.Expr:
+        """pg_typeof(): of a literal that nothing has given a type it is unknown."""
+        args = self.arguments("pg_typeof", node)
+        if len(args) == 1 and isinstance(args[0], e.Const) and args[0].type.kind is Kind.UNKNOWN:
+            return e.Const(REGTYPE, UNKNOWN.oid)
+        return self.call_named("pg_typeof", args, node)
+
     def arguments(self, name: str, node: Any) -> list[e.Expr]:
         """The bound arguments of a call that is no aggregate. Errors with 42883 for f(*), 42809 for f(DISTINCT x)."""
         if name in f.UNSUPPORTED_FUNCTIONS:
@@ -309,7 +323,11 @@ class CallBinder(PredicateBinder):
         if name == "string_agg":
             if len(args) != 2:
                 raise self._no_function(f"string_agg({', '.join(a.type.name for a in args)})", node)
-            ready = tuple(self.coercion.to(a, TEXT, position=self.position(node)) for a in args)
+            try:
+                ready = tuple(self.coercion.to(a, TEXT, position=self.position(node)) for a in args)
+            except (errors.CannotCoerce, errors.DatatypeMismatch):
+                shown = ", ".join(a.type.without_modifiers().name for a in args)
+                raise self._no_function(f"string_agg({shown})", node) from None
             return e.Aggregate(TEXT, "string_agg", ready, distinct, restriction)
         run, rule = f.AGGREGATES[name]
         arg = args[0] if len(args) == 1 else None
@@ -346,6 +364,8 @@ class CallBinder(PredicateBinder):
             args += [e.Const(INT4, 1), self.bind(length)]
         else:
             args += [self.bind(x) for x in (start, length) if x is not None]
+        if any(a.type.info.category in ("S", "X") for a in args[1:]):
+            raise self.refuse("substring with a pattern", node, "Give its start and length as integers.")
         return self.call_named("substring", args, node)
 
     def trim(self, node: Any) -> e.Expr:

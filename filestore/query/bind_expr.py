@@ -25,6 +25,8 @@ class ExprBinder(ArrayBinder):
         "greatest": lambda self, node: self.extreme(node, "greatest"),
         "least": lambda self, node: self.extreme(node, "least"),
         "row": CallBinder.row,
+        "quote_literal": CallBinder.quoted_literal,
+        "pg_typeof": CallBinder.type_of,
         INTERVAL_LITERAL: CallBinder.interval,
     }
     METHODS: ClassVar[dict[type, Callable[[Any, Any], e.Expr]]] = {

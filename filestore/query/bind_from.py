@@ -149,6 +149,8 @@ class _From:
         if isinstance(node, exp.Values):
             return self._derived(node, node, scope, offset)
         if isinstance(node, exp.Table):
+            if isinstance(node.this, exp.Values):  # (VALUES ...) in parentheses of a join
+                return self._derived(node, node.this, scope, offset)
             if isinstance(node.this, exp.Anonymous | exp.Func):
                 return self._function(node, scope, offset)
             return self._table(node, scope, offset)

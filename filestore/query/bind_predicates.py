@@ -178,6 +178,8 @@ class PredicateBinder(BaseBinder):
 
     def membership(self, node: Any) -> e.Expr:
         query = node.args.get("query")
+        if query is None and len(node.expressions) == 1 and isinstance(node.expressions[0], exp.Values):
+            query = node.expressions[0]
         self._check_chain(node, "in", node.this, None, _is_range)
         left = row_items(node.this)
         if query is not None:

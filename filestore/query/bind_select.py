@@ -20,6 +20,7 @@ from filestore.query.bind_expr import ExprBinder
 from filestore.query.bind_from import QueryBinder, bind_from
 from filestore.query.bind_names import output_name
 from filestore.query.bind_order import SubqueryBinder, limited, ordinal, position, refuse_others, sort_key
+from filestore.query.names import ONLY_AFTER_AS
 from filestore.query.plan import OutputColumn, Plan
 from filestore.query.rules.decorrelate import map_outers
 from filestore.query.scope import Outer, Relation, Scope
@@ -95,9 +96,18 @@ class Select:
             expr = binder.bind(inner)
             if settle:
                 expr = self.context.coercion.settle(expr)
+            if isinstance(item, exp.Alias):
+                self._check_label(item.args["alias"])
             name = name_of(item.args["alias"]) if isinstance(item, exp.Alias) else output_name(inner)
             items.append(_Item(expr, self._output(inner, expr, name), inner, isinstance(item, exp.Alias)))
         return items
+
+    def _check_label(self, label: Any) -> None:
+        """42601 for a word that labels only behind AS; behind it, it was quoted before sqlglot read it."""
+        if not label.args.get("quoted") and str(label.this).upper() in ONLY_AFTER_AS:
+            raise errors.SqlSyntaxError(
+                f'syntax error at or near "{label.this}"', position=position(self.context, label)
+            )
 
     def _output(self, node: Any, expr: e.Expr, name: str) -> OutputColumn:
         if isinstance(node, exp.Column) and isinstance(expr, e.Column):

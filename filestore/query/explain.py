@@ -11,9 +11,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from filestore.identifiers import quote_ident
 from filestore.query import expr as e
 from filestore.query import plan as p
-from filestore.query.names import quote
 from filestore.query.plan import Bound, Plan
 from filestore.query.rules.traversal import exprs_of, inputs, subplans
 from filestore.storage.schema import TableDef
@@ -44,7 +44,7 @@ def show(expr: e.Expr, columns: Sequence[p.OutputColumn]) -> str:
             return _constant(expr)
         case e.Column(index=index, name=name):
             label = columns[index].name if index < len(columns) else name
-            return quote(label) if label and label != "?column?" else f"#{index + 1}"
+            return quote_ident(label) if label and label != "?column?" else f"#{index + 1}"
         case e.Param(number=number):
             return f"${number}"
         case e.Call(name=name, args=args) if name in _SYMBOLS and len(args) == 2:
@@ -170,10 +170,11 @@ def _describe_scan(plan: p.Scan | p.IndexLookup | p.IndexRange) -> tuple[str, li
             title = f"Index Lookup using {key.name} on {name}"
             labels = [plan.table.columns[i].name for i in key.columns]
             if len(keys) == 1:
-                shown = " AND ".join(f"({quote(c)} = {show(v, ())})" for c, v in zip(labels, keys[0], strict=True))
+                pairs = zip(map(quote_ident, labels), keys[0], strict=True)
+                shown = " AND ".join(f"({label} = {show(v, ())})" for label, v in pairs)
             else:
                 rows = ", ".join("(" + ", ".join(show(v, ()) for v in k) + ")" for k in keys[:8])
-                shown = f"({', '.join(map(quote, labels))}) IN ({rows}{', ...' if len(keys) > 8 else ''})"
+                shown = f"({', '.join(map(quote_ident, labels))}) IN ({rows}{', ...' if len(keys) > 8 else ''})"
             details.append(("Index Cond", shown))
         case p.IndexRange():
             title = f"Index Range{' Backward' if plan.reverse else ''} using {plan.key.name} on {name}"
@@ -182,17 +183,17 @@ def _describe_scan(plan: p.Scan | p.IndexLookup | p.IndexRange) -> tuple[str, li
                 details.append(("Index Cond", condition))
         case _:
             title = f"Seq Scan on {name}"
-    details.insert(0, ("Output", ", ".join(quote(c.name) if c.name else "address" for c in plan.columns)))
+    details.insert(0, ("Output", ", ".join(quote_ident(c.name) if c.name else "address" for c in plan.columns)))
     if plan.predicate is not None:
         details.append(("Filter", show(plan.predicate, plan.columns)))
     if isinstance(plan, p.Scan) and plan.keys:
-        uses = [f"({quote(plan.columns[k.column].name)} = ANY {k.source})" for k in plan.keys]
+        uses = [f"({quote_ident(plan.columns[k.column].name)} = ANY {k.source})" for k in plan.keys]
         details.append(("Hashed Keys", " AND ".join(uses)))
     return title, details
 
 
 def _range_condition(plan: p.IndexRange) -> str:
-    labels = [quote(plan.table.columns[i].name) for i in plan.key.columns]
+    labels = [quote_ident(plan.table.columns[i].name) for i in plan.key.columns]
     parts = [f"({c} = {show(v, ())})" for c, v in zip(labels, plan.prefix, strict=False)]
     if plan.low is not None:
         parts.append(f"({labels[len(plan.prefix)]} {'>=' if plan.low_inclusive else '>'} {show(plan.low, ())})")
@@ -217,7 +218,7 @@ def _describe_write(plan: p.Insert | p.Update | p.Delete) -> tuple[str, list[tup
     details: list[tuple[str, str]] = []
     if isinstance(plan, p.Update):
         row = tuple(p.OutputColumn(c.name, c.type) for c in plan.table.columns) + plan.source.columns[1:]
-        shown = [f"{quote(plan.table.columns[i].name)} = {show(x, row)}" for i, x in plan.assignments]
+        shown = [f"{quote_ident(plan.table.columns[i].name)} = {show(x, row)}" for i, x in plan.assignments]
         details.append(("Set", ", ".join(shown)))
     return f"{type(plan).__name__} on {plan.table.name}", details
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -39,6 +38,14 @@ _RESERVED: Final = """
 """
 RESERVED: Final = frozenset(_RESERVED.split())
 
+_ONLY_AFTER_AS: Final = """
+    ARRAY AS CHAR CHARACTER CREATE DAY EXCEPT FETCH FILTER FOR FROM GRANT GROUP HAVING HOUR INTERSECT INTO ISNULL LIMIT
+    MINUTE MONTH NOTNULL OFFSET ON ORDER OVER OVERLAPS PRECISION RETURNING SECOND TO UNION VARYING WHERE WINDOW WITH
+    WITHIN WITHOUT YEAR
+"""
+ONLY_AFTER_AS: Final = frozenset(_ONLY_AFTER_AS.split())
+"""Words that label a column only behind AS."""
+
 INTERVAL_LITERAL: Final = "interval literal"
 """The function that an INTERVAL literal is parsed as: its text, its fields, its precision."""
 
@@ -46,7 +53,6 @@ UNKNOWN_TRUTH: Final = MARK + "unknown"
 """What UNKNOWN in `IS UNKNOWN` is parsed as."""
 
 _ASCII_FOLD: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
-_PLAIN_NAME: Final = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 
 
 def fold(name: str) -> str:
@@ -65,11 +71,6 @@ def unquote(source: str) -> str:
     if source.startswith('"'):
         return shorten(source[1:-1].replace('""', '"'))
     return fold(source)
-
-
-def quote(name: str) -> str:
-    """The name as it can be written in SQL."""
-    return name if _PLAIN_NAME.match(name) else '"' + name.replace('"', '""') + '"'
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -62,7 +62,10 @@ def optimize(bound: Bound, catalog: Catalog) -> Bound:
     if isinstance(bound.plan, p.Explain):
         inner = optimize(bound.plan.statement, catalog)
         return replace(bound, plan=replace(bound.plan, statement=inner))
-    return replace(bound, plan=optimize_plan(bound.plan, catalog.rows))
+    plan = optimize_plan(bound.plan, catalog.rows)
+    if plan.columns != bound.plan.columns and len(plan.columns) == len(bound.plan.columns):
+        plan = replace(plan, columns=bound.plan.columns)  # rules keep rows, not what the statement calls its columns
+    return replace(bound, plan=plan)
 
 
 def optimize_plan(plan: Plan, rows: Rows) -> Plan:

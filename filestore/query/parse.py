@@ -21,7 +21,7 @@ from filestore import errors
 from filestore.query import lexer
 from filestore.query.clauses import check_clauses
 from filestore.query.lexer import Piece, Token
-from filestore.query.names import RESERVED, resolve_type
+from filestore.query.names import ONLY_AFTER_AS, RESERVED, resolve_type
 from filestore.query.parse_tokens import prepared
 from filestore.query.statements import Source, Statement
 
@@ -176,7 +176,7 @@ def _replacements(tokens: Sequence[Token]) -> Iterator[tuple[int, int, str]]:
             yield token.start, token.end, f"'{value}'"
         elif token.upper == "OVERRIDING" and [t.upper for t in tokens[i + 1 : i + 3]] in _OVERRIDING:
             yield token.start, tokens[i + 2].end, ""  # without identity columns there is nothing to override
-        elif token.upper in RESERVED and token.upper != "NOT" and i and tokens[i - 1].upper == "AS":
+        elif token.upper in _LABELS and i and tokens[i - 1].upper == "AS":
             yield token.start, token.end, f'"{token.text.lower()}"'  # a label may be any word
         elif token.upper == "USING" and i + 1 < len(tokens) and tokens[i + 1].kind == "op":
             yield token.start, tokens[i + 1].end, _ordering(tokens[i + 1])
@@ -186,6 +186,7 @@ def _replacements(tokens: Sequence[Token]) -> Iterator[tuple[int, int, str]]:
             )
 
 
+_LABELS: Final = (RESERVED | ONLY_AFTER_AS) - {"NOT", "ARRAY", "CHAR", "CHARACTER"}
 _OVERRIDING: Final = (["SYSTEM", "VALUE"], ["USER", "VALUE"])
 
 

@@ -54,7 +54,9 @@ def _mark_calls(tokens: list[Any]) -> None:
     for token in tokens:
         if token.token_type is TokenType.L_PAREN and previous is not None:
             lower = previous.text.lower()
-            if previous.token_type is TokenType.VAR:
+            if previous.token_type is TokenType.IDENTIFIER:
+                previous.text += MARK
+            elif previous.token_type is TokenType.VAR:
                 if not lower.endswith(MARK) and lower not in _OWN_SYNTAX and lower not in _TYPE_WORDS:
                     previous.text += MARK
             elif (

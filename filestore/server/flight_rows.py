@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from filestore import errors
 from filestore.commands.copy import Load
+from filestore.identifiers import quote_ident
 from filestore.query.arrow import vectors
 from filestore.query.arrow_stream import record_batches, result_schema
 from filestore.query.copy.parquet_format import ParquetChunk
@@ -56,8 +57,7 @@ def statement(request: Request) -> str:
     """The query that a request stands for."""
     if isinstance(request, SqlRequest):
         return request.text
-    parts = [part.replace('"', '""') for part in (request.schema, request.table) if part]
-    return "SELECT * FROM " + ".".join(f'"{part}"' for part in parts)
+    return "SELECT * FROM " + ".".join(quote_ident(part) for part in (request.schema, request.table) if part)
 
 
 def schema_of(database: Database, user: str, request: Request) -> Any:

@@ -8,13 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from filestore import errors
+from filestore.identifiers import quote_ident
 from filestore.storage.schema import TableDef
-
-
-def quoted(name: str) -> str:
-    """An identifier in double quotes."""
-    doubled = name.replace('"', '""')
-    return f'"{doubled}"'
 
 
 @dataclass(frozen=True)
@@ -37,11 +32,11 @@ class TableSql:
         return key.columns
 
     def name_of(self, ordinal: int) -> str:
-        return quoted(self.definition.columns[ordinal].name)
+        return quote_ident(self.definition.columns[ordinal].name)
 
     @property
     def relation(self) -> str:
-        return f"{quoted(self.definition.schema)}.{quoted(self.definition.name)}"
+        return f"{quote_ident(self.definition.schema)}.{quote_ident(self.definition.name)}"
 
     @property
     def columns(self) -> str:

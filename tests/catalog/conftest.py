@@ -15,7 +15,7 @@ from filestore.query.render import text
 from filestore.settings import Settings
 from filestore.storage.vector import Batch
 from filestore.txn.drive import drive
-from tests.conftest import scratch_root
+from tests.conftest import close_sound, scratch_root
 
 TABLES = """
 create schema app;
@@ -84,7 +84,7 @@ def ask() -> Iterator[Local]:
     local(TABLES)
     yield local
     local.session.close()
-    database.close()
+    close_sound(database)
     shutil.rmtree(root)
 
 

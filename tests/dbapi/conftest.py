@@ -14,4 +14,6 @@ import filestore
 def connection(data_dir: Path) -> Iterator[filestore.Connection]:
     made = filestore.connect(str(data_dir))
     yield made
+    if not made.closed:
+        assert made.session.database.engine.check() == []
     made.close()

@@ -9,6 +9,7 @@ import pytest
 from filestore import errors
 from filestore.database import Database
 from filestore.txn.drive import drive
+from tests.conftest import close_sound
 
 
 def run(database: Database, text: str) -> None:
@@ -25,7 +26,7 @@ def run(database: Database, text: str) -> None:
 def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     made = Database.open(str(tmp_path_factory.mktemp("execute")))
     yield made
-    made.close()
+    close_sound(made)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from filestore.hal.simulated import SimulatedDisk
 from filestore.query.point_write import write_of
 from filestore.query.vectors import to_python
 from filestore.txn.drive import drive
+from tests.conftest import close_sound
 
 TABLES = """
 create table a (i int4 primary key, b int8, s int2 not null, f float8, n numeric(12,2), m numeric, t text, v varchar(5),
@@ -116,7 +117,7 @@ def two(monkeypatch):
     pair = Two(True, monkeypatch), Two(False, monkeypatch)
     yield pair
     for one in pair:
-        one.database.close()
+        close_sound(one.database)
 
 
 def test_answers_and_rows_are_the_same(two):

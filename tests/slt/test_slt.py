@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from filestore.database import Database
+from tests.conftest import close_sound
 from tests.slt.runner import Record, differences, name_of, parse, run_file, run_source, with_schema
 from tests.slt.transports import Answer, Embedded, Extended, Transport, Wire
 
@@ -39,7 +40,7 @@ def door(request: pytest.FixtureRequest) -> Iterator[Transport]:
         inside = Embedded(database)
         yield inside
         inside.close()
-        database.close()
+        close_sound(database)
         return
     server = request.getfixturevalue("server")
     wire = Wire(server.dsn) if request.param == "simple" else Extended(server.dsn)
@@ -95,7 +96,7 @@ def test_sqlite_file(name: str, data_dir: Path) -> None:
     inside = Embedded(database)
     _run_sample(name, inside)
     inside.close()
-    database.close()
+    close_sound(database)
 
 
 @pytest.mark.slow

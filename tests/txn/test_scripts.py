@@ -7,7 +7,8 @@ begins with the table test: (1, 10), (2, 20). `{level}` stands for each isolatio
     python -m tests.txn.test_scripts
 
 writes the outcomes anew, from PostgreSQL. The test plays each script on both, so that outcomes are PostgreSQL's and
-FileStore's.
+FileStore's. Which of two sessions that PostgreSQL wakes at once goes first is up to the machine: there a script has
+several tries at its outcome. FileStore wakes in the order of waiting, and has one.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SETUP: Final = (
     "CREATE TABLE test (id int PRIMARY KEY, value int)",
     "INSERT INTO test VALUES (1, 10), (2, 20)",
 )
+TRIES: Final = 20
 _STEP: Final = re.compile(r"(\d): (.*)")
 
 
@@ -92,7 +94,12 @@ CASES: Final = [
 @pytest.mark.parametrize(("script", "level"), CASES)
 def test_script(script, level, server, postgres):
     expected = script.outcomes[level]
-    assert script.play(postgres.dsn, level, postgres=True) == expected
+    played = script.play(postgres.dsn, level, postgres=True)
+    for _ in range(TRIES - 1):
+        if played == expected:
+            break
+        played = script.play(postgres.dsn, level, postgres=True)
+    assert played == expected
     assert script.play(server.dsn, level, postgres=False) == expected
 
 

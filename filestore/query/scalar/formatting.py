@@ -354,7 +354,6 @@ def number_text(value: Any, template: str) -> str:
 
 
 def _laid_out(pieces: tuple[str, ...], left: str, right: str, negative: bool, fill: bool, point: int) -> str:
-    signed = any(p in ("S", "MI", "PR") for p in pieces)
     last_zero = max((i for i, p in enumerate(pieces[point:]) if p == "0"), default=-1)
     out: list[str] = []
     i = j = 0
@@ -376,7 +375,14 @@ def _laid_out(pieces: tuple[str, ...], left: str, right: str, negative: bool, fi
             out.append("-" if negative else "" if fill else " ")
         elif piece.startswith("'"):
             out.append(piece[1:])
-    text = "".join(out)
+    rest = [p for p in pieces if p != "FM"]
+    lead = next((k for k, piece in enumerate(rest) if not piece.startswith("'")), 0)
+    return "".join(out[:lead]) + _signed("".join(out[lead:]), pieces, negative, fill)
+
+
+def _signed(text: str, pieces: tuple[str, ...], negative: bool, fill: bool) -> str:
+    """The laid out digits with their sign; literals before them stay before the sign."""
+    signed = any(p in ("S", "MI", "PR") for p in pieces)
     mark = "-" if negative else "+"
     if "\0" in text:
         text = (
@@ -472,7 +478,7 @@ def _read_piece(text: str, at: int, key: str, values: dict[str, int]) -> int:
 
 
 def _assembled(values: dict[str, int], text: str) -> tuple[int, int]:
-    year = values.get("YYYY", 1 if not values.keys() & {"YYY", "YY", "Y"} else 0)
+    year = values.get("YYYY", 0)  # without any: 1 BC
     for key in ("YYY", "YY", "Y"):
         if key in values:
             year = values[key] + (2000 if values[key] < 70 or key != "YY" else 1900)

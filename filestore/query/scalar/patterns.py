@@ -1,8 +1,7 @@
 """LIKE, ILIKE, SIMILAR TO and regular expressions.
 
 A LIKE pattern without `_` runs in a kernel as literal pieces between its percent signs; others, and all regular
-expressions, run through `re`, once for each distinct string. PostgreSQL's regular expressions are translated where
-their syntax differs from Python's; what cannot be translated raises 2201B.
+expressions, run through `re`, once for each distinct string. `regex_syntax.py` translates regular expressions.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 
 from filestore import errors
 from filestore.query import string_kernels
+from filestore.query.scalar.regex_syntax import advanced_regex
 from filestore.query.scalar.registry import constant_bytes, strict
 from filestore.query.vectors import bools, per_value, safe_views
 from filestore.storage.vector import Vector
@@ -90,31 +90,6 @@ def _ilike(args: list[Vector], length: int, result: SqlType, ctx: ExecutionConte
     return per_value(args, length, BOOL, lambda s, p: like_regex(p, True).fullmatch(s) is not None)
 
 
-_CLASSES = {
-    "alnum": "a-zA-Z0-9", "alpha": "a-zA-Z", "digit": "0-9", "lower": "a-z", "upper": "A-Z", "space": r"\s",
-    "blank": r" \t", "punct": r"!-/:-@\[-`{-~", "xdigit": "0-9A-Fa-f", "cntrl": r"\x00-\x1f\x7f",
-    "print": r"\x20-\x7e", "graph": r"\x21-\x7e",
-}  # fmt: skip
-_ESCAPES = {r"\y": r"\b", r"\m": r"\b(?=\w)", r"\M": r"\b(?<=\w)", r"\A": r"\A", r"\Z": r"\Z", r"\Y": r"\B"}
-
-
-@lru_cache(maxsize=512)
-def advanced_regex(pattern: str, ignore_case: bool) -> re.Pattern[str]:
-    """A PostgreSQL regular expression as a Python one. Errors with 2201B."""
-    flags = re.IGNORECASE if ignore_case else 0
-    text = pattern
-    if text.startswith("***="):
-        return re.compile(re.escape(text[4:]), flags)
-    text = re.sub(r"\[:(\w+):\]", lambda m: _CLASSES.get(m[1], m[0]), text)
-    text = re.sub(r"\\[ymMAZY]", lambda m: _ESCAPES[m[0]], text)
-    # In PostgreSQL $ matches only at the very end.
-    text = re.sub(r"(?<!\\)\$$", r"\\Z", text)
-    try:
-        return re.compile(text, flags | re.DOTALL)
-    except re.error as error:
-        raise errors.InvalidRegularExpression(f"invalid regular expression: {error.msg}") from error
-
-
 @strict("regex_match")
 def _regex(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     return per_value(args, length, BOOL, lambda s, p: advanced_regex(p, False).search(s) is not None)
@@ -127,32 +102,29 @@ def _iregex(args: list[Vector], length: int, result: SqlType, ctx: ExecutionCont
 
 @lru_cache(maxsize=512)
 def similar_regex(pattern: str, escape: str = "\\") -> re.Pattern[str]:
-    """A SIMILAR TO pattern as a Python one. Errors with 22025, 2201B."""
+    """A SIMILAR TO pattern, by way of the regular expression that PostgreSQL makes of it. Errors with 22025, 2201B."""
     if len(escape) > 1:
         raise errors.InvalidEscape("invalid escape string", hint="Escape string must be empty or one character.")
-    out, i, bracket = [], 0, False
-    while i < len(pattern):
-        char = pattern[i]
-        if escape and char == escape:
-            i += 1
-            out.append(re.escape(pattern[i]) if i < len(pattern) else "")
+    out: list[str] = []
+    escaped = bracket = False
+    for char in pattern:
+        if escaped:
+            out.append("\\" + char)
+            escaped = False
+        elif escape and char == escape:
+            escaped = True
         elif bracket:
-            bracket = char != "]"
             out.append("\\\\" if char == "\\" else char)
-        elif char == "[":
-            bracket = True
-            out.append(char)
+            bracket = char != "]"
         else:
-            out.append(
-                {"%": ".*", "_": ".", ".": r"\.", "^": r"\^", "$": r"\$", "\\": r"\\", "(": "(?:"}.get(char, char)
-            )
-        i += 1
-    try:
-        return re.compile("".join(out), re.DOTALL)
-    except re.error as error:
-        raise errors.InvalidRegularExpression(f"invalid regular expression: {error.msg}") from error
+            out.append(_SIMILAR.get(char, char))
+            bracket = char == "["
+    return advanced_regex("^(?:" + "".join(out) + ")$", False)
+
+
+_SIMILAR = {"%": ".*", "_": ".", "(": "(?:", "\\": "\\\\", ".": "\\.", "^": "\\^", "$": "\\$"}
 
 
 @strict("similar_to")
 def _similar(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
-    return per_value(args, length, BOOL, lambda s, *p: similar_regex(*p).fullmatch(s) is not None)
+    return per_value(args, length, BOOL, lambda s, *p: similar_regex(*p).search(s) is not None)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filestore import errors
+from filestore.identifiers import quote_ident, quote_literal
 from filestore.query import string_kernels
 from filestore.query.kernels import frozen
 from filestore.query.literals import parse_bytea
@@ -28,25 +29,6 @@ if TYPE_CHECKING:
     from filestore.query.context import ExecutionContext
 
 MAX_BYTES = 1 << 30
-RESERVED_WORDS = frozenset({
-    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "between",
-    "bigint", "binary", "bit", "boolean", "both", "case", "cast", "char", "character", "check", "coalesce",
-    "collate", "collation", "column", "concurrently", "constraint", "create", "cross", "current_catalog",
-    "current_date", "current_role", "current_schema", "current_time", "current_timestamp", "current_user",
-    "dec", "decimal", "default", "deferrable", "desc", "distinct", "do", "else", "end", "except", "exists",
-    "extract", "false", "fetch", "float", "for", "foreign", "freeze", "from", "full", "grant", "greatest",
-    "group", "grouping", "having", "ilike", "in", "initially", "inner", "inout", "int", "integer", "intersect",
-    "interval", "into", "is", "isnull", "join", "lateral", "leading", "least", "left", "like", "limit",
-    "localtime", "localtimestamp", "national", "natural", "nchar", "none", "normalize", "not", "notnull",
-    "null", "nullif", "numeric", "offset", "on", "only", "or", "order", "out", "outer", "overlaps", "overlay",
-    "placing", "position", "precision", "primary", "real", "references", "returning", "right", "row", "select",
-    "session_user", "setof", "similar", "smallint", "some", "substring", "symmetric", "table", "tablesample",
-    "then", "time", "timestamp", "to", "trailing", "treat", "trim", "true", "union", "unique", "user", "using",
-    "values", "varchar", "variadic", "verbose", "when", "where", "window", "with", "xmlattributes", "xmlconcat",
-    "xmlelement", "xmlexists", "xmlforest", "xmlnamespaces", "xmlparse", "xmlpi", "xmlroot", "xmlserialize",
-    "xmltable",
-})  # fmt: skip
-"""Keywords that PostgreSQL quotes as identifiers: all but the unreserved ones."""
 
 
 def _too_large() -> errors.ProgramLimitExceeded:
@@ -275,21 +257,6 @@ def _chr(code: int) -> str:
     return chr(code)
 
 
-def quote_ident(name: str) -> str:
-    """An identifier, in double quotes when it needs them."""
-    plain = name[:1].isalpha() or name[:1] == "_"
-    plain = plain and name.isascii() and all(c.isalnum() or c == "_" for c in name) and name == name.lower()
-    if plain and name not in RESERVED_WORDS:
-        return name
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quote_literal(value: str) -> str:
-    """A string literal; with backslashes as an escape string."""
-    quoted = "'" + value.replace("'", "''").replace("\\", "\\\\") + "'"
-    return "E" + quoted if "\\" in value else quoted
-
-
 _value_function("replace", lambda s, old, new: s.replace(old, new) if old else s)
 _value_function("lpad", _pad(True))
 _value_function("rpad", _pad(False))
@@ -403,7 +370,7 @@ def _conversion(kind: str, value: str | None, left: bool, width: int) -> str:
             text = "" if value is None else value
         case "I":
             if value is None:
-                raise errors.InvalidParameterValue("null values cannot be formatted as an SQL identifier")
+                raise errors.NullValueNotAllowed("null values cannot be formatted as an SQL identifier")
             text = quote_ident(value)
         case "L":
             text = "NULL" if value is None else quote_literal(value).lstrip()

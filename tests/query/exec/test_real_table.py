@@ -11,6 +11,7 @@ from filestore.database import Database, DatabaseOptions
 from filestore.hal.simulated import SimulatedDisk
 from filestore.session import Session
 from filestore.txn.drive import drive
+from tests.conftest import close_sound
 from tests.query.exec.standin import texts
 
 
@@ -37,7 +38,7 @@ def driven(request: pytest.FixtureRequest) -> Iterator[Driven]:
     made = Driven(request.param)
     yield made
     made.session.close()
-    made.database.close()
+    close_sound(made.database)
 
 
 def test_sealed_and_open_segments(driven: Driven) -> None:

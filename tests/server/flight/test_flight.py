@@ -20,6 +20,7 @@ from pyarrow import flight
 from filestore.database import Database
 from filestore.server.flight import start_flight
 from filestore.server.pgwire.auth import verifier_of
+from tests.conftest import close_sound
 
 
 class Port:
@@ -52,7 +53,7 @@ class Port:
     def close(self) -> None:
         self.client.close()
         self.handle.stop(2)
-        self.database.close()
+        close_sound(self.database)
 
 
 @pytest.fixture

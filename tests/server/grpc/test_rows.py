@@ -24,6 +24,7 @@ from filestore.server.pgwire.auth import verifier_of
 from filestore.server.proto.filestore.v1 import rows_pb2 as pb
 from filestore.server.proto.filestore.v1 import rows_pb2_grpc
 from filestore.txn.drive import drive
+from tests.conftest import close_sound
 
 PARENT = "databases/postgres/schemas/public/tables"
 
@@ -58,7 +59,7 @@ class Port:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
-        self.database.close()
+        close_sound(self.database)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from filestore.database import Database
 from filestore.server.log import Log
 from filestore.server.pgwire.auth import Authenticator
 from filestore.server.pgwire.listener import Limits, Listener
+from tests.conftest import close_sound
 from tests.server.pgwire.loopback import Loopback
 
 
@@ -79,7 +80,7 @@ def database() -> Iterator[Database]:
     root = Path(tempfile.mkdtemp(prefix="filestore-pgwire-", dir="/var/tmp"))
     opened = Database.open(str(root / "data"))
     yield opened
-    opened.close()
+    close_sound(opened)
     shutil.rmtree(root)
 
 
