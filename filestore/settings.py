@@ -146,8 +146,7 @@ class Settings:
             self._assign(key, None, local or key in _TRANSACTION)
             return
         if not isinstance(value, str):
-            is_list = setting is not None and setting.type == "list"
-            value = ", ".join(quote_ident(v) if is_list else v for v in value)
+            value = _joined(name, setting, value)
         key, parsed = self._parse(name, value)
         self._assign(key, parsed, local or key in _TRANSACTION)
 
@@ -472,6 +471,15 @@ def split_names(value: str) -> tuple[str, ...]:
         names.append(found[2].lower() if found[1] is None else found[1].replace('""', '"'))
         at = found.end()
     return tuple(names)
+
+
+def _joined(name: str, setting: Setting | None, values: Sequence[str]) -> str:
+    """SET's values as one text. Errors with 22023 for several where there is one."""
+    if setting is not None and setting.type == "list":
+        return ", ".join(map(quote_ident, values))
+    if len(values) > 1 and name.lower() != "datestyle":
+        raise errors.InvalidParameterValue(f"SET {name} takes only one argument")
+    return ", ".join(values)
 
 
 def _check_search_path(_name: str, value: str) -> Value:

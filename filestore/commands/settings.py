@@ -28,18 +28,18 @@ def run(session: Session, command: Command) -> Steps[Result]:
     yield from ()
     session.begin()
     match command:
-        case s.SetVariable(name=name, value=value, local=local):
+        case s.SetVariable(name=name, values=values, local=local):
             if local and not session.explicit:
                 session.notice("WARNING", "25P01", "SET LOCAL can only be used in transaction blocks")
                 return Result("SET")
-            if name.lower() in _ROLES and value is not None:
-                _check_role(session, name.lower(), value)
+            if name.lower() in _ROLES and values is not None:
+                _check_role(session, name.lower(), values[0])
             if name.lower() == "session_authorization":
                 return Result("SET")
-            if name.lower() in _ISOLATION and isinstance(value, str):
+            if name.lower() in _ISOLATION and values is not None:
                 # Here, because every later statement of the session would be refused, RESET included.
-                checked_isolation(value.lower())
-            session.settings.set(name, value, local)
+                checked_isolation(values[0].lower())
+            session.settings.set(name, values, local)
             return Result("SET")
         case s.ResetVariable(name=None):
             session.settings.reset_all()

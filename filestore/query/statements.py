@@ -129,11 +129,10 @@ class SetTransaction(Utility):
 
 @dataclass(frozen=True, slots=True)
 class SetVariable(Utility):
-    """SET [SESSION | LOCAL] name TO values; values None is DEFAULT. Values are as text, lists joined with ',
-    '."""
+    """SET [SESSION | LOCAL] name TO values; values None is DEFAULT, each is a text."""
 
     name: str
-    value: str | None
+    values: tuple[str, ...] | None
     local: bool = False
 
 

@@ -122,9 +122,15 @@ def _zone_interval(tree: Any) -> str:
 _VALUES: Final = ("text", "number", "word", "zone_default", "zone_interval")
 
 
+def _one(tree: Any) -> tuple[str] | None:
+    """The only value of a setting, None for DEFAULT."""
+    value = None if tree is None else _value(tree)
+    return None if value is None else (value,)
+
+
 def _set_variable(_b: Builder, tree: Any) -> st.Utility:
-    values = [_value(v) or "" for v in subtrees(child(tree, "values"), *_VALUES)]
-    return st.SetVariable(_setting(tree), ", ".join(values), _local(tree))
+    values = tuple(_value(v) or "" for v in subtrees(child(tree, "values"), *_VALUES))
+    return st.SetVariable(_setting(tree), values, _local(tree))
 
 
 def _set_default(_b: Builder, tree: Any) -> st.Utility:
@@ -132,22 +138,20 @@ def _set_default(_b: Builder, tree: Any) -> st.Utility:
 
 
 def _set_time_zone(_b: Builder, tree: Any) -> st.Utility:
-    return st.SetVariable("timezone", _value(child(tree, *_VALUES)), _local(tree))
+    return st.SetVariable("timezone", _one(child(tree, *_VALUES)), _local(tree))
 
 
 def _set_names(_b: Builder, tree: Any) -> st.Utility:
-    value = child(tree, *_VALUES)
-    return st.SetVariable("client_encoding", _value(value) if value is not None else None, _local(tree))
+    return st.SetVariable("client_encoding", _one(child(tree, *_VALUES)), _local(tree))
 
 
 def _set_word(_b: Builder, tree: Any) -> st.Utility:
     name = "search_path" if has(tree, "SCHEMA") else "role"
-    return st.SetVariable(name, _value(child(tree, *_VALUES)), _local(tree))
+    return st.SetVariable(name, _one(child(tree, *_VALUES)), _local(tree))
 
 
 def _set_authorization(_b: Builder, tree: Any) -> st.Utility:
-    value = child(tree, *_VALUES)
-    return st.SetVariable("session_authorization", None if value is None else _value(value), _local(tree))
+    return st.SetVariable("session_authorization", _one(child(tree, *_VALUES)), _local(tree))
 
 
 def _set_constraints(_b: Builder, _tree: Any) -> st.Utility:
