@@ -127,8 +127,10 @@ class TransactionManager:
         still active.
         """
         if not txn.has_writes and not _has_operations(txn):
+            # Who looked for rows to write saw the newest commits, found nothing and answers that: behind them.
+            seen = self._answered if txn.writes and txn.synchronous else finished()
             self._end(txn, "committed")
-            return finished()
+            return seen
         records = list(txn.records)
         if txn.registry is not None and txn.registry.operations:
             # First, so that replay knows a table before its rows.

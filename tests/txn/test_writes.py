@@ -344,6 +344,26 @@ def test_a_commit_without_waiting_is_seen_by_its_own_session():
     engine.close()
 
 
+def test_a_writer_that_found_nothing_answers_behind_what_it_saw():
+    engine = Engine.open(SimulatedDisk(), m.options(1))
+    table = m.create(engine, m.table_def("t"))
+    txn = engine.begin()
+    m.run(m.insert(txn, table, [(1, b"old")]))
+    engine.commit(txn).result()
+    engine.log._threaded = True  # nobody flushes: commits stay in memory until asked
+    gone = engine.begin()
+    assert m.run(m.delete(engine, gone, table, {1})) == 1
+    engine.commit(gone)
+    txn = engine.begin()
+    txn.writes_of(table)  # a statement that is about to write
+    assert m.run(m.update(engine, txn, table, {1: (1, b"new")})) == 0
+    answer = engine.commit(txn)
+    assert not answer.done, "that the row is gone may still be lost"
+    engine.log.flush()
+    assert answer.result() is not None
+    engine.close()
+
+
 def test_a_writer_that_met_newer_rows_sees_them_afterwards():
     engine = Engine.open(SimulatedDisk(), m.options(1))
     table = m.create(engine, m.table_def("t"))
