@@ -1,11 +1,11 @@
 """Driving statements: a statement is a generator that yields what it must wait for; a driver waits and resumes it.
 
 The generator's code runs with the engine lock held, the waiting happens without it, so a statement is written once
-and serves an embedded caller's thread (`drive`), a port's thread (`drive`) and the event loop (`drive_async`). While
-waiting, a driver asks `poll` every few milliseconds; whatever `poll` raises (cancel, a timeout) is thrown into the
-generator, which cleans up as after any other error.
+and serves an embedded caller's thread and a port's (`drive`), the event loop (`drive_async`), and the dialogue of a
+connection, itself a generator (`Drive`). While waiting, a driver asks `poll` every few milliseconds; whatever `poll`
+raises (cancel, a timeout) is thrown into the generator, which cleans up as after any other error.
 
-The idea of one protocol written as a generator with two thin drivers is psycopg 3's.
+The idea of one protocol written as a generator with thin drivers is psycopg 3's.
 """
 
 from __future__ import annotations
@@ -58,37 +58,60 @@ class Job(Wait, Generic[T]):
         return self._value  # type: ignore[return-value]
 
 
+class Drive(Generic[T]):
+    """Steps on their way, from wait to wait. `fault`: what the next step is to meet instead of its wait's end."""
+
+    __slots__ = ("_lock", "_steps", "_value", "fault")
+
+    def __init__(self, steps: Steps[T], lock: Any) -> None:
+        self._steps = steps
+        self._lock = lock
+        self._value: T | None = None
+        self.fault: BaseException | None = None
+
+    def advance(self) -> Wait | None:
+        """Runs the steps, with the lock held, to a wait that is not over; None at their end. Raises what they raise."""
+        fault, self.fault = self.fault, None
+        while True:
+            with self._lock:
+                try:
+                    wait = next(self._steps) if fault is None else self._steps.throw(fault)
+                except StopIteration as stop:
+                    self._value = stop.value
+                    return None
+            fault = None
+            if not wait.done:
+                return wait
+
+    @property
+    def value(self) -> T:
+        """What the steps returned, once they are at their end."""
+        return self._value  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Ends the steps before their end."""
+        with self._lock:
+            self._steps.close()
+
+
 def drive(steps: Steps[T], lock: Any, poll: Callable[[], None]) -> T:
     """Runs a statement to its end on the calling thread and returns its result; raises what it raises."""
-    fault: BaseException | None = None
-    while True:
-        with lock:
-            try:
-                wait = next(steps) if fault is None else steps.throw(fault)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
-        fault = None
+    run = Drive(steps, lock)
+    while (wait := run.advance()) is not None:
         while not wait.block(POLL_SECONDS):
             try:
                 poll()
             except BaseException as error:  # noqa: BLE001 - thrown into the statement
-                fault = error
+                run.fault = error
                 break
+    return run.value
 
 
 async def drive_async(steps: Steps[T], lock: Any, poll: Callable[[], None]) -> T:
     """As `drive`, on the event loop: the loop goes on while the statement waits."""
     loop = asyncio.get_running_loop()
-    fault: BaseException | None = None
-    while True:
-        with lock:
-            try:
-                wait = next(steps) if fault is None else steps.throw(fault)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
-        fault = None
-        if wait.done:
-            continue
+    run = Drive(steps, lock)
+    while (wait := run.advance()) is not None:
         woken = asyncio.Event()
         wait.on_done(lambda _, event=woken: _wake(loop, event))  # type: ignore[misc]
         while not wait.done:
@@ -98,8 +121,9 @@ async def drive_async(steps: Steps[T], lock: Any, poll: Callable[[], None]) -> T
                 try:
                     poll()
                 except BaseException as error:  # noqa: BLE001 - thrown into the statement
-                    fault = error
+                    run.fault = error
                     break
+    return run.value
 
 
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

@@ -36,7 +36,7 @@ from filestore.server.pgwire.parameters import given_types
 from filestore.server.pgwire.point import Ending, PointAnswers
 from filestore.server.pgwire.portal import Portal, RowSource, WireStatement
 from filestore.storage.wait import Wait
-from filestore.txn.drive import Job, Steps
+from filestore.txn.drive import Drive, Job, Steps
 
 if TYPE_CHECKING:
     from filestore.session import Session
@@ -434,26 +434,17 @@ class Dialogue:
 
     def _engine(self, steps: Steps[Any], polled: bool = True) -> Steps[Any]:
         """Runs the session's steps, each with the engine lock held, and yields their waits without it."""
-        lock = self._lock
-        fault: BaseException | None = None
-        while True:
-            with lock:
-                try:
-                    wait = next(steps) if fault is None else steps.throw(fault)
-                except StopIteration as stop:
-                    return stop.value
-            fault = None
-            if wait.done:
-                continue
+        run = Drive(steps, self._lock)
+        while (wait := run.advance()) is not None:
             self.polled = polled
             try:
                 yield wait
             except GeneratorExit:
-                with lock:
-                    steps.close()
+                run.close()
                 raise
             except BaseException as error:  # noqa: BLE001 - thrown into the steps
-                fault = error
+                run.fault = error
+        return run.value
 
     def _finish(self) -> Steps[None]:
         # Not to be broken off: what is in the log may be durable, and only the log can say.

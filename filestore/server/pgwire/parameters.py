@@ -134,7 +134,7 @@ def _text_integer(sql_type: SqlType) -> Decoder:
     digits, dtype, general = _SAFE_DIGITS[sql_type.kind], sql_type.dtype, _any(sql_type, 0)
 
     def decode(value: bytes, settings: TextSettings) -> Vector:
-        if len(value) <= digits and value.isdigit():
+        if len(value) <= digits and (value.isdigit() or (value[:1] == b"-" and value[1:].isdigit())):
             return Vector(sql_type, np.array((int(value),), dtype))
         return general(value, settings)
 
