@@ -1,19 +1,15 @@
 """A process that works on a store until it is killed at a named point; it notes elsewhere what was acknowledged.
 
-    FILESTORE_CRASH_AT=point python kill_worker.py DIRECTORY NOTES TRANSACTIONS
+    FILESTORE_CRASH_AT=point python -m tests.storage.kill_worker DIRECTORY NOTES TRANSACTIONS
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from store_model import Engine, options
 
 from filestore.hal import open_filesystem
+from tests.storage.store_model import Engine, options
 
 
 def main(directory: str, notes: str, transactions: int) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from filestore.hal import FileSystem
-from filestore.storage.log_record import RecordKind, encode_group, encode_record
+from filestore.storage.log_record import Record, RecordKind, encode_group
 from filestore.storage.segment_file import Role, SealedColumn, SealedContents
 from filestore.storage.store import CheckpointImage, PageImage, Store, StoreOptions, sealed_name
 
@@ -92,7 +92,7 @@ class Engine:
     def append(self, *, last_resort: bool = False) -> int:
         """Commits one transaction in memory; returns its end LSN."""
         t = self.count + 1
-        parts = encode_group(t * 10, t, [encode_record(RecordKind.NOTE, 7, payload(t))])
+        parts = encode_group(t * 10, t, [Record(RecordKind.ROWS, 7, payload(t))])
         self.store.log.reserve(sum(map(len, parts)), last_resort=last_resort)
         lsn = self.store.log.append(parts)
         self.count = t

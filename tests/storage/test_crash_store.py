@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 import threading
 
-import crash_harness as harness
 import pytest
-import store_model as model
-from crash_harness import Trace
-from store_model import Engine
 
 from filestore.hal import SimulatedDisk
 from filestore.storage import crash_points
+from tests.storage import crash_harness as harness
+from tests.storage import store_model as model
+from tests.storage.crash_harness import Trace
+from tests.storage.store_model import Engine
 
 
 def workload(seed: int, steps: int):

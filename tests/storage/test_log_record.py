@@ -13,7 +13,7 @@ from filestore.hal.memory import aligned_buffer
 from filestore.storage import log_batch, manifest, page_map
 from filestore.storage.layout import BLOCK, GROUP_HEADER
 from filestore.storage.log_files import decode_header
-from filestore.storage.log_record import RecordKind, decode_group, encode_group, encode_record
+from filestore.storage.log_record import Record, RecordKind, decode_group, encode_group
 
 records = st.lists(
     st.tuples(st.sampled_from(list(RecordKind)), st.integers(-(2**63), 2**63 - 1), st.binary(max_size=300)), max_size=20
@@ -27,7 +27,7 @@ def joined(parts: list) -> np.ndarray:
 @settings(deadline=None, max_examples=100)
 @given(records, st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**64 - 1))
 def test_a_group_comes_back(found: list, timestamp: int, transaction: int) -> None:
-    parts = encode_group(timestamp, transaction, [encode_record(*each) for each in found])
+    parts = encode_group(timestamp, transaction, [Record(*each) for each in found])
     group = decode_group(joined(parts), 4096, 5000)
     assert (group.commit_timestamp, group.transaction, group.lsn, group.end_lsn) == (timestamp, transaction, 4096, 5000)
     assert [(kind, storage, bytes(data)) for kind, storage, data in group.records] == [tuple(each) for each in found]
@@ -36,14 +36,14 @@ def test_a_group_comes_back(found: list, timestamp: int, transaction: int) -> No
 
 def test_payloads_may_be_arrays() -> None:
     data = np.arange(100, dtype=np.uint8)
-    parts = encode_group(1, 2, [encode_record(RecordKind.ROWS, 3, data), encode_record(RecordKind.ENDS, 3, b"")])
+    parts = encode_group(1, 2, [Record(RecordKind.ROWS, 3, data), Record(RecordKind.ENDS, 3, b"")])
     assert bytes(decode_group(joined(parts), 0, 0).payload(0)) == data.tobytes()
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_any_change_of_a_group_is_seen(data: st.DataObject) -> None:
-    whole = joined(encode_group(5, 6, [encode_record(1, 2, b"hello world"), encode_record(2, 3, b"x" * 40)])).copy()
+    whole = joined(encode_group(5, 6, [Record(1, 2, b"hello world"), Record(2, 3, b"x" * 40)])).copy()
     at = data.draw(st.integers(0, whole.size - 1))
     whole[at] ^= data.draw(st.integers(1, 255))
     with pytest.raises(DataCorrupted):

@@ -8,8 +8,6 @@ from collections.abc import Callable
 import google_crc32c
 import numpy as np
 import pytest
-import store_model as model
-from store_model import Engine
 
 from filestore.errors import Error
 from filestore.hal import SimulatedDisk
@@ -20,6 +18,8 @@ from filestore.storage.log_batch import HEADER_BYTES, seal
 from filestore.storage.log_reader import LogReader
 from filestore.storage.log_record import LogGroup
 from filestore.storage.log_runs import GroupRun
+from tests.storage import store_model as model
+from tests.storage.store_model import Engine
 
 PLAIN = "lsn", "end_lsn", "transaction", "commit_timestamp"
 VECTORS = "data", "kind", "storage_id", "offset", "length"

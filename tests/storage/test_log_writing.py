@@ -8,14 +8,14 @@ import time
 from collections import deque
 
 import pytest
-import store_model as model
-from store_model import Engine
 
 from filestore.errors import DataCorrupted, InternalError, StorageFailed
 from filestore.hal import SimulatedDisk, open_filesystem
-from filestore.storage.log_record import RecordKind, encode_group, encode_record
+from filestore.storage.log_record import Record, RecordKind, encode_group
 from filestore.storage.store import Store
 from filestore.storage.wait import Wait, finished
+from tests.storage import store_model as model
+from tests.storage.store_model import Engine
 
 
 def opened(disk: SimulatedDisk, **changes: object) -> Store:
@@ -26,7 +26,7 @@ def opened(disk: SimulatedDisk, **changes: object) -> Store:
 
 
 def group(t: int, size: int) -> list:
-    return encode_group(t, t, [encode_record(RecordKind.NOTE, t, random.Random(t).randbytes(size))])
+    return encode_group(t, t, [Record(RecordKind.ROWS, t, random.Random(t).randbytes(size))])
 
 
 def test_lsns_are_positions_and_group_boundaries() -> None:

@@ -7,13 +7,13 @@ import threading
 
 import numpy as np
 import pytest
-import store_model as model
 
 from filestore.errors import DataCorrupted
 from filestore.hal import SimulatedDisk, address, open_filesystem
 from filestore.storage.layout import BLOCK
 from filestore.storage.segment_file import Hidden, Role, SealedColumn, SealedContents, SealedFile, Zone, write_segment
 from filestore.storage.store import CheckpointImage, Store, sealed_name
+from tests.storage import store_model as model
 
 UUID = bytes(range(16))
 

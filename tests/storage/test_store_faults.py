@@ -11,12 +11,12 @@ import errno
 import random
 
 import pytest
-import store_model as model
-from crash_harness import Trace
-from store_model import Engine
 
 from filestore.errors import DataCorrupted, DiskFull, StorageFailed
 from filestore.hal import SimulatedDisk
+from tests.storage import store_model as model
+from tests.storage.crash_harness import Trace
+from tests.storage.store_model import Engine
 
 
 def run(disk: SimulatedDisk, seed: int, steps: int = 30, already: int = 0) -> tuple[Trace, str]:

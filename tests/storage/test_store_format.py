@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_model import Engine, options
 
 from filestore.hal import SimulatedDisk, open_filesystem
 from filestore.storage import crash_points, layout
 from filestore.storage.manifest import read
+from tests.storage.store_model import Engine, options
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"

@@ -11,19 +11,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_model import Engine, options
 
 from filestore.hal import open_filesystem
 from filestore.storage import crash_points
+from tests.storage.store_model import Engine, options
 
-WORKER = Path(__file__).with_name("kill_worker.py")
+ROOT = Path(__file__).parents[2]
 
 
 def work(data: Path, notes: Path, transactions: int, crash_at: str) -> int:
     """Runs the worker; returns its exit code."""
-    environment = {crash_points.VARIABLE: crash_at, "PYTHONPATH": str(WORKER.parents[2])}
+    environment = {crash_points.VARIABLE: crash_at, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, str(WORKER), str(data), str(notes), str(transactions)],
+        [sys.executable, "-m", "tests.storage.kill_worker", str(data), str(notes), str(transactions)],
         env=environment,
         capture_output=True,
         timeout=60,

@@ -6,12 +6,12 @@ import random
 
 import numpy as np
 import pytest
-import store_model as model
 
 from filestore.errors import DataCorrupted
 from filestore.hal import SimulatedDisk
 from filestore.storage.arena import PAGE_SIZE, Arena
 from filestore.storage.store import CheckpointImage, PageImage, Store
+from tests.storage import store_model as model
 
 ARENA_PAGES = 12
 

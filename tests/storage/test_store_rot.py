@@ -13,8 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import store_model as model
-from store_model import Engine
 
 from filestore.errors import DataCorrupted, Error, IncompatibleFormat
 from filestore.hal import SimulatedDisk
@@ -22,6 +20,8 @@ from filestore.storage import manifest as manifests
 from filestore.storage.segment_file import Role, SealedColumn, SealedContents
 from filestore.storage.store import Store, sealed_name
 from filestore.storage.verify import verify_directory
+from tests.storage import store_model as model
+from tests.storage.store_model import Engine
 
 TRANSACTIONS = 75
 BLOCK = 4096

@@ -1,6 +1,6 @@
 """A process that works on a whole engine until it is killed at a named point; it notes elsewhere what was acknowledged.
 
-    FILESTORE_CRASH_AT=point python kill_engine.py DIRECTORY NOTES SEED STEPS
+    FILESTORE_CRASH_AT=point python -m tests.txn.kill_engine DIRECTORY NOTES SEED STEPS
 
 `work` is also what the test runs on a disk in memory: the same seed makes the same transactions, so it knows the
 state after each commit.
@@ -11,14 +11,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
-
-if "engine_model" not in sys.modules:
-    sys.path.insert(0, str(Path(__file__).parent))
-
-import engine_model as model
 
 from filestore.hal import FileSystem, open_filesystem
+from tests.txn import engine_model as model
 
 
 def work(fs: FileSystem, seed: int, steps: int, note: Callable[[str, int], None]) -> model.Model:
@@ -40,9 +35,13 @@ def work(fs: FileSystem, seed: int, steps: int, note: Callable[[str, int], None]
 def main(directory: str, notes: str, seed: int, steps: int) -> None:
     """With no steps, only opens the directory."""
     out = os.open(notes, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(letter: str, number: int) -> None:
+        os.write(out, b"%s%d\n" % (letter.encode(), number))
+
     fs = open_filesystem(directory)
     if steps:
-        work(fs, seed, steps, lambda letter, number: os.write(out, b"%s%d\n" % (letter.encode(), number)) and None)
+        work(fs, seed, steps, note)
     else:
         model.Engine.open(fs, model.options(seed + 1))
     os._exit(0)  # as killed at the end: nothing is closed

@@ -5,13 +5,13 @@ Permitted anomalies are asserted as such.
 
 from __future__ import annotations
 
-import engine_model as m
 import pytest
 
 from filestore import errors
 from filestore.hal import SimulatedDisk
 from filestore.txn.engine import Engine
 from filestore.txn.transaction import READ_COMMITTED, REPEATABLE_READ
+from tests.txn import engine_model as m
 
 LEVELS = (READ_COMMITTED, REPEATABLE_READ)
 

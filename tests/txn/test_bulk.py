@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-import engine_model as m
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from filestore.storage.schema import KeyDef
 from filestore.txn import ddl
 from filestore.txn.engine import Engine
 from filestore.txn.writes import KeyConflict
+from tests.txn import engine_model as m
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 
-import engine_model as m
 import pytest
 
 from filestore import errors
@@ -18,6 +17,7 @@ from filestore.hal import SimulatedDisk, open_filesystem
 from filestore.storage.store import StoreOptions
 from filestore.txn import checkpoint
 from filestore.txn.engine import Engine, EngineOptions
+from tests.txn import engine_model as m
 
 
 def insert(engine, table, number):

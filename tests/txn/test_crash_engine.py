@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import random
 
-import crash_harness as harness
-import engine_model as model
 import numpy as np
 import pytest
 
 from filestore.hal import SimulatedDisk
 from filestore.hal.simulated import SimulatedCrash
 from filestore.txn.engine import Engine
+from tests.storage import crash_harness as harness
+from tests.txn import engine_model as model
 
 
 class Run:

@@ -6,7 +6,7 @@ here the quotas are added up, and what this session has really checked when it r
 
 from __future__ import annotations
 
-import crash_harness as harness
+from tests.storage import crash_harness as harness
 
 
 def test_the_quick_tests_check_thousands_of_crash_states():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import engine_model as model
 import pytest
 
 from filestore.hal import SimulatedDisk, open_filesystem
+from tests.txn import engine_model as model
 
 
 def test_random_transactions_equal_dicts(seed):

@@ -8,11 +8,8 @@ import time
 from contextlib import closing, contextmanager
 from typing import Any
 
-import histories as h
 import numpy as np
 import pytest
-from histories import APPEND, LOOK, READ, WRITE, Op, Txn
-from workload import SETUP, EmbeddedClient, Run, WireClient
 
 from filestore import dbapi
 from filestore.query import dml
@@ -20,6 +17,9 @@ from filestore.storage import segment_kernels
 from filestore.storage.directory import INFINITY
 from filestore.txn import kernels, manager, writes
 from filestore.txn.snapshot import Snapshot
+from tests.txn import histories as h
+from tests.txn.histories import APPEND, LOOK, READ, WRITE, Op, Txn
+from tests.txn.workload import SETUP, EmbeddedClient, Run, WireClient
 
 LEVELS = {"READ COMMITTED": h.READ_COMMITTED, "REPEATABLE READ": h.REPEATABLE_READ}
 SEED = 411

@@ -11,9 +11,10 @@ import random
 from collections import Counter
 from typing import Any
 
-import interleavings
 import pytest
-from wire_sessions import Stage, Transcript
+
+from tests.txn import interleavings
+from tests.txn.wire_sessions import Stage, Transcript
 
 SEED = 20_261_121
 

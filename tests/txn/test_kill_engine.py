@@ -10,25 +10,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-import engine_model as model
 import pytest
 
 from filestore.hal import SimulatedDisk, open_filesystem
 from filestore.storage import crash_points
 from filestore.txn.engine import Engine
+from tests.txn import engine_model as model
 from tests.txn import kill_engine
 
-WORKER = Path(__file__).with_name("kill_engine.py")
+ROOT = Path(__file__).parents[2]
 STEPS = 23  # three steps behind the last checkpoint, so that a recovery has something to replay
 
 
 def process(data: Path, notes: Path, seed: int, steps: int, crash_at: str) -> int:
     """Runs the worker; returns its exit code."""
-    environment = {"PYTHONPATH": str(WORKER.parents[2])}
+    environment = {"PYTHONPATH": str(ROOT)}
     if crash_at:
         environment[crash_points.VARIABLE] = crash_at
     done = subprocess.run(
-        [sys.executable, str(WORKER), str(data), str(notes), str(seed), str(steps)],
+        [sys.executable, "-m", "tests.txn.kill_engine", str(data), str(notes), str(seed), str(steps)],
         env=environment,
         capture_output=True,
         timeout=120,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import engine_model as m
 import pytest
 
 from filestore import errors
@@ -11,6 +10,7 @@ from filestore.txn import ddl
 from filestore.txn.deadlock import cycle
 from filestore.txn.engine import Engine
 from filestore.txn.locks import CONFLICTS, LockMode
+from tests.txn import engine_model as m
 
 # PostgreSQL 15, table 13.2: X = conflict, modes weakest first.
 MATRIX = """

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import random
 
-import engine_model as m
+import numpy as np
 import pytest
 
 from filestore import errors
 from filestore.hal import SimulatedDisk
 from filestore.storage import replay
+from filestore.storage.directory import MARK_BASE
 from filestore.storage.log_record import Record, RecordKind, encode_group
 from filestore.txn import recovery
 from filestore.txn.engine import Engine
+from tests.txn import engine_model as m
 
 
 def written(seed, checkpoints):
@@ -109,17 +111,104 @@ def test_numbers_go_on_after_a_restart(seed):
     engine.close()
 
 
-def test_a_record_that_lies_is_refused():
+def refusal(*records, timestamp=99):
+    """What an opening says of a log that ends with a group of these records, about table `t` of two rows."""
     disk = SimulatedDisk()
     engine = Engine.open(disk, m.options(1))
     table = m.create(engine, m.table_def("t"))
-    images: list[bytes] = []
-    table.append(engine.begin().mark, m.vectors([(1, b"a long enough value")]), 1, images=images)
-    lie = images[0][:-5]
-    engine.log.when_durable(engine.log.append(encode_group(99, 99, [Record(RecordKind.ROWS, table.storage_id, lie)])))
+    txn = engine.begin()
+    m.run(m.insert(txn, table, [(1, b"a long enough value"), (2, None)]))
+    engine.commit(txn).result()
+    made = [(kind, payload(table) if callable(payload) else payload) for kind, payload in records]
+    group = [Record(kind, table.storage_id, payload) for kind, payload in made]
+    engine.log.when_durable(engine.log.append(encode_group(timestamp, 99, group)))
     engine.store.close()
-    with pytest.raises(errors.DataCorrupted, match=r"public\.t"):
+    with pytest.raises(errors.Error) as refused:
         Engine.open(disk, m.options(2))
+    return refused.value
+
+
+def image(change=None, linked=False):
+    """A maker of a row image for `refusal`, with one of its int64 changed."""
+
+    def make(table):
+        images: list[bytes] = []
+        previous = np.array([0], np.int64) if linked else None
+        records = np.zeros(1, np.int64) if linked else None
+        table.append(MARK_BASE + 5, m.vectors([(3, b"a long enough value")]), 1, records, previous, images)
+        if change is None:
+            return images[0][:-5]
+        words = bytearray(images[0])
+        place, value = change
+        words[8 * place : 8 * place + 8] = value.to_bytes(8, "little", signed=True)
+        return bytes(words)
+
+    return make
+
+
+FAR = 1 << 60
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        image(),
+        *(image((0, value)) for value in (-1, -(1 << 20), FAR, 1 << 19)),  # its address
+        *(image((1, value)) for value in (-1, 2, FAR, FAR + 1)),  # its count
+        *(image((2, value)) for value in (2, -2)),  # its flags
+        *(image((place, value), linked=True) for place in (3, 4) for value in (0, -1, FAR, 1 << 19)),
+    ],
+)
+def test_a_row_image_that_lies_is_refused(make):
+    error = refusal((RecordKind.ROWS, make))
+    assert isinstance(error, errors.DataCorrupted)
+    assert "public.t" in error.message
+
+
+@pytest.mark.parametrize("address", [-1, -(1 << 62), FAR, 1 << 19])
+def test_ends_of_places_that_cannot_be_are_refused(address):
+    error = refusal((RecordKind.ENDS, address.to_bytes(8, "little", signed=True)))
+    assert isinstance(error, errors.DataCorrupted)
+    assert "public.t" in error.message
+
+
+def test_ends_are_whole_addresses():
+    assert isinstance(refusal((RecordKind.ENDS, bytes(12))), errors.DataCorrupted)
+
+
+@pytest.mark.parametrize("kind", [RecordKind.DDL, RecordKind.ATTACH])
+@pytest.mark.parametrize(
+    "payload", [b"", b"{", b"\xff", b"17", b'[{"op": 3}]', b'{"segments": [0]}', b"[[]]", b"[" * 100_000]
+)
+def test_definitions_and_attachments_that_make_no_sense_are_refused(kind, payload):
+    error = refusal((kind, payload))
+    assert isinstance(error, errors.DataCorrupted)
+    assert "LSN" in error.message
+
+
+def test_attached_segments_have_numbers_and_files():
+    for payload in (
+        b'{"segments": [0, 1], "files": ["tables/1/00000000.seg"]}',
+        b'{"segments": [-1], "files": ["tables/1/00000000.seg"]}',
+        b'{"segments": [1152921504606846976], "files": ["tables/1/00000000.seg"]}',
+        b'{"segments": ["0"], "files": ["tables/1/00000000.seg"]}',
+    ):
+        assert isinstance(refusal((RecordKind.ATTACH, payload)), errors.DataCorrupted), payload
+
+
+@pytest.mark.parametrize("kind", [0, 5, 77, 2**32 - 1])
+def test_records_of_an_unknown_kind_are_refused(kind):
+    """A newer version may have meant something by them: to leave them out would be to lose a commit's part."""
+    error = refusal((RecordKind.ROWS, b"not looked at"), (kind, b""))
+    assert isinstance(error, errors.IncompatibleFormat)
+    assert f"kind {kind}" in error.message
+    assert "LSN" in error.message
+
+
+def test_an_unknown_operation_is_refused():
+    error = refusal((RecordKind.DDL, b'[{"op": "rename", "oid": 20000}]'))
+    assert isinstance(error, errors.IncompatibleFormat)
+    assert "rename" in error.message
 
 
 def test_a_failed_log_acknowledges_nothing_more():

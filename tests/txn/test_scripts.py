@@ -20,10 +20,7 @@ from typing import Final
 
 import pytest
 
-if __name__ == "__main__":
-    from tests.txn.wire_sessions import Stage
-else:
-    from wire_sessions import Stage
+from tests.txn.wire_sessions import Stage
 
 SCRIPTS: Final = Path(__file__).parent / "scripts"
 LEVELS: Final = ("read committed", "repeatable read")

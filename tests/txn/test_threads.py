@@ -11,7 +11,6 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import engine_model as m
 import numpy as np
 import pytest
 
@@ -23,6 +22,7 @@ from filestore.txn.drive import drive
 from filestore.txn.engine import Engine, EngineOptions
 from filestore.txn.transaction import READ_COMMITTED, REPEATABLE_READ
 from filestore.txn.writes import claim_rows, update_rows
+from tests.txn import engine_model as m
 
 ACCOUNTS = 40
 TOTAL = ACCOUNTS * 100

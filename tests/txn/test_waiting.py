@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from psycopg import pq
-from wire_sessions import Session, Stage
+
+from tests.txn.wire_sessions import Session, Stage
 
 SEED = 77
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import engine_model as m
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from filestore.txn import ddl
 from filestore.txn.engine import Engine
 from filestore.txn.transaction import REPEATABLE_READ
 from filestore.txn.writes import KeyConflict
+from tests.txn import engine_model as m
 
 
 class Session:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
-from histories import APPEND, LOOK, READ, WRITE, Op, Txn
+from tests.txn.histories import APPEND, LOOK, READ, WRITE, Op, Txn
 
 LISTS: Final = 4
 REGISTERS: Final = 3
