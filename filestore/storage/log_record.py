@@ -46,21 +46,14 @@ class RecordKind(enum.IntEnum):
     ENDS = 2  # addresses whose versions ended
     ATTACH = 3  # a sealed segment belongs to a table from now on
     DDL = 4  # operations on the registry, JSON
-    TRUNCATE = 5  # rows of a storage id are gone
-    NOTE = 6  # nothing to replay: tests, marks
 
 
 class Record(NamedTuple):
-    """One record before it is logged. `payload` must not change until `Log.append` has returned."""
+    """One record before it is logged. `payload`: bytes or contiguous uint8[], unchanged until `Log.append` returns."""
 
     kind: int
     storage_id: int
     payload: Part
-
-
-def encode_record(kind: int, storage_id: int, payload: Part) -> Record:
-    """A record for `encode_group`. Arrays must be contiguous uint8."""
-    return Record(kind, storage_id, payload)
 
 
 def encode_group(commit_timestamp: int, transaction: int, records: Sequence[Record]) -> list[Part]:

@@ -26,6 +26,12 @@ PUBLIC: Final = "public"
 SYSTEM_SCHEMAS: Final = {"pg_catalog": 11, PUBLIC: 2200, "information_schema": 13183}
 
 Operation = dict[str, Any]
+OPERATIONS: Final[Mapping[str, Mapping[str, type]]] = {  # what each one must hold
+    "schema": {"name": str, "oid": int},
+    "drop_schema": {"name": str},
+    "table": {"table": dict},
+    "drop_table": {"oid": int},
+}
 
 
 def put_table(definition: TableDef) -> Operation:

@@ -11,6 +11,12 @@ Replaying any suffix of the log again gives the same state (RELIABILITY R9): slo
 what they are, and the heap bytes that a repetition spends are those of one more checkpoint interval at most.
 
 Storage ids that no table has belong to tables that were dropped later on: their records are skipped.
+
+Invariant: nothing that a record says is followed before it was compared: its kind is known, its places can be
+places of its table, its lengths fit. A checksum says that a record is what was written, not that it makes sense.
+
+Thread rule: one thread, under the engine lock, before the store is open for appends. It does not do: the log's own
+validity (`log_reader.py`), indexes and definitions, which are the callbacks'.
 """
 
 from __future__ import annotations
@@ -21,16 +27,23 @@ from typing import Any, Final
 
 import numpy as np
 
-from filestore.errors import DataCorrupted
+from filestore.errors import DataCorrupted, IncompatibleFormat
 from filestore.storage import directory as d
 from filestore.storage import log_kernels, row_kernels
 from filestore.storage.log_record import LogGroup, RecordKind
 from filestore.storage.log_runs import GroupRun
+from filestore.storage.registry import OPERATIONS
+from filestore.storage.schema import TableDef
+from filestore.storage.segment import Segment
+from filestore.storage.segment_file import is_sealed_name
 from filestore.storage.table import Table
 from filestore.storage.vector import Array
 
 RUN_GROUPS: Final = 8192
 RUN_BYTES: Final = 32 << 20
+LEAP_MOST: Final = 1 << 20  # numbers that a table's segments may skip between two checkpoints: given-up bulk loads
+_KINDS: Final = np.array(list(RecordKind), np.int64)
+_NEWER: Final = "Open it with the version of FileStore that wrote it, or a newer one."
 
 
 class Replayer:
@@ -57,25 +70,26 @@ class Replayer:
         self._bytes = 0
 
     def feed(self, group: LogGroup) -> None:
-        """One group. Raises DataCorrupted when it does not hold what it says."""
+        """One group. Raises DataCorrupted for what cannot be, IncompatibleFormat for what is unknown."""
         self._collected.append(group)
         self._bytes += group.data.size
         if len(self._collected) >= RUN_GROUPS or self._bytes >= RUN_BYTES:
             self.finish()
 
     def finish(self) -> None:
-        """Replays what has been collected."""
+        """Replays what has been collected. Raises as `feed` does."""
         collected, self._collected, self._bytes = self._collected, [], 0
         if collected:
             self._replay(GroupRun.of(collected))
 
     def feed_run(self, run: GroupRun) -> None:
-        """Many groups. Raises DataCorrupted when one does not hold what it says."""
+        """Many groups. Raises as `feed` does."""
         self.finish()
         if len(run):
             self._replay(run)
 
     def _replay(self, run: GroupRun) -> None:
+        _check_kinds(run)
         self.groups += len(run)
         self.last_timestamp = max(self.last_timestamp, int(run.commit_timestamp.max()))
         self.last_transaction = max(self.last_transaction, int(run.transaction.max()))
@@ -92,9 +106,10 @@ class Replayer:
         group = run.group(0)
         for kind, storage_id, payload in group.records:
             if kind == RecordKind.DDL:
-                self.on_ddl(json.loads(payload.tobytes()))
+                self.on_ddl(_operations(payload, group.lsn))
             elif kind == RecordKind.ATTACH and storage_id in self.tables:
-                self.on_attach(self.tables[storage_id], json.loads(payload.tobytes()), group.commit_timestamp)
+                table = self.tables[storage_id]
+                self.on_attach(table, _attachment(table, payload, group.lsn), group.commit_timestamp)
         self._rows(run)
 
     def _rows(self, run: GroupRun) -> None:
@@ -121,11 +136,13 @@ class Replayer:
         rows = int(row_kernels.scan_images(data, offsets, lengths, layout, segments, nulls))
         if rows < 0:
             raise DataCorrupted(f"row image {-1 - rows} of table {table.definition.qualified_name} is damaged")
+        _check_places(table, segments << d.SLOT_BITS, "a row image")
         for number in np.unique(segments).tolist():
-            open_segment(table, number)
+            segment = open_segment(table, number)
+            if segment.columns is None:
+                name = table.definition.qualified_name
+                raise DataCorrupted(f"the log writes rows to segment {number} of table {name}, which is sealed")
             for ordinal in np.flatnonzero(nulls[:-1]).tolist():
-                segment = table.segments[number]
-                assert segment is not None, "just opened"
                 segment.ensure_valid(ordinal, segment.rows)
         if nulls[-1]:
             _ensure_links(table, data, offsets, rows, segments)
@@ -141,39 +158,108 @@ class Replayer:
         self.on_rows(table, addresses)
 
 
-def open_segment(table: Table, number: int) -> None:
-    """Sees to it that a segment exists for rows; the last one is the open one."""
+def _check_kinds(run: GroupRun) -> None:
+    """Raises IncompatibleFormat for a kind that this version does not know: left out, part of a commit were lost."""
+    unknown = np.flatnonzero(~np.isin(run.kind, _KINDS))
+    if len(unknown):
+        first = int(unknown[0])
+        group = int(np.searchsorted(run.first_record, first, side="right")) - 1
+        raise IncompatibleFormat(
+            f"log group at LSN {int(run.lsn[group])} has a record of kind {int(run.kind[first])}, which is not known",
+            hint=_NEWER,
+        )
+
+
+def _operations(payload: Array, lsn: int) -> list[dict[str, Any]]:
+    """The operations of a DDL record, each of a known form."""
+    found = _json(payload, lsn)
+    for operation in found if isinstance(found, list) else [None]:
+        if not isinstance(operation, dict) or not isinstance(operation.get("op"), str):
+            raise DataCorrupted(f"log group at LSN {lsn} has a definition that makes no sense")
+        kind = operation["op"]
+        if kind not in OPERATIONS:
+            raise IncompatibleFormat(
+                f"log group at LSN {lsn} has a definition of kind {kind!r}, which is not known", hint=_NEWER
+            )
+        if not all(isinstance(operation.get(name), form) for name, form in OPERATIONS[kind].items()):
+            raise DataCorrupted(f"log group at LSN {lsn} has a definition that makes no sense")
+        if kind == "table":
+            try:
+                TableDef.from_json(operation["table"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataCorrupted(f"log group at LSN {lsn} has a table that makes no sense: {error!r}") from error
+    return list(found)
+
+
+def _attachment(table: Table, payload: Array, lsn: int) -> dict[str, Any]:
+    """The segments and files of an ATTACH record, as many of the one as of the other."""
+    found = _json(payload, lsn)
+    numbers, files = (found.get(name) if isinstance(found, dict) else None for name in ("segments", "files"))
+    if not isinstance(numbers, list) or not isinstance(files, list) or len(numbers) != len(files):
+        raise DataCorrupted(f"log group at LSN {lsn} attaches segments that make no sense")
+    most = len(table.segments) + LEAP_MOST
+    for number, name in zip(numbers, files, strict=True):
+        if type(number) is not int or not 0 <= number < most or not isinstance(name, str) or not is_sealed_name(name):
+            raise DataCorrupted(f"log group at LSN {lsn} attaches a segment that cannot be")
+    return {"segments": numbers, "files": files}
+
+
+def _json(payload: Array, lsn: int) -> Any:
+    try:
+        return json.loads(payload.tobytes())
+    except (ValueError, RecursionError) as error:
+        raise DataCorrupted(f"log group at LSN {lsn} has a record that is no JSON: {error}") from error
+
+
+def _check_places(table: Table, addresses: Array, what: str) -> None:
+    """Raises DataCorrupted unless each address may be one of the table: kernels follow them without looking."""
+    numbers = addresses >> d.SLOT_BITS
+    bad = (numbers < 0) | (numbers >= len(table.segments) + LEAP_MOST) | ((addresses & d.SLOT_MASK) >= table.slots)
+    if bad.any():
+        place = int(addresses[int(np.argmax(bad))])
+        name = table.definition.qualified_name
+        raise DataCorrupted(f"the log has {what} at {place:#x}, which is no address of table {name}")
+
+
+def open_segment(table: Table, number: int) -> Segment:
+    """The segment of that number, made for rows if there is none; the last one is the open one."""
     while len(table.segments) <= number:
         table.segments.append(None)
-    if table.segments[number] is None:
+    segment = table.segments[number]
+    if segment is None:
         segment = table.make_segment(number)
         segment.open()
         table.segments[number] = segment
         if number == len(table.segments) - 1:
             table.open_segment = segment
+    return segment
 
 
 def _ensure_links(table: Table, data: Array, offsets: Array, rows: int, segments: Array) -> None:
     """The hidden vectors that linked images need."""
     records, previous = np.empty(rows, np.int64), np.empty(rows, np.int64)
-    found = int(row_kernels.linked_segments(data, offsets, records, previous))
+    found = int(row_kernels.linked_places(data, offsets, records, previous))
+    records, previous = records[:found], previous[:found]
+    _check_places(table, records, "a row")
+    _check_places(table, previous, "an older version")
     for numbers, fields in (
         (segments, (d.RECORD, d.PREVIOUS)),
-        (records[:found], (d.HEAD,)),
-        (previous[:found], (d.END,)),
+        (records >> d.SLOT_BITS, (d.HEAD,)),
+        (previous >> d.SLOT_BITS, (d.END,)),
     ):
         for number in np.unique(numbers).tolist():
-            open_segment(table, number)
-            segment = table.segments[number]
-            assert segment is not None, "just opened"
+            segment = open_segment(table, number)
             for field in fields:
                 segment.ensure(field)
 
 
 def _ends(table: Table, data: Array, offsets: Array, lengths: Array, stamps: Array) -> None:
+    if (lengths & 7).any():
+        raise DataCorrupted(f"the log has a broken list of ended versions of table {table.definition.qualified_name}")
     count = int((lengths >> 3).sum())
     addresses, each = np.empty(count, np.int64), np.empty(count, np.int64)
     log_kernels.read_ends(data, offsets, lengths, stamps, addresses, each)
+    _check_places(table, addresses, "the end of a version")
     for number in np.unique(addresses >> d.SLOT_BITS).tolist():
         open_segment(table, number)
     table.ensure_ends(addresses)

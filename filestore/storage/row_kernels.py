@@ -46,7 +46,7 @@ from filestore.storage.memory_kernels import (
 )
 from filestore.storage.segment_kernels import INLINE, is_valid, mark_dirty, set_head
 
-IMAGE_HEADER = 24  # first address, count, flags: Any64 each
+IMAGE_HEADER = 24  # first address, count, flags: int64 each
 LINKED = 1  # record numbers and previous addresses follow the header
 
 
@@ -140,9 +140,12 @@ def scan_images(data: Any, offsets: Any, lengths: Any, layout: Any, segments: An
         if lengths[i] < IMAGE_HEADER:
             return -1 - i
         count = load_i64(base + 8)
-        linked = load_i64(base + 16) & LINKED
+        linked = load_i64(base + 16)
+        # No segment has more slots: only then do the products below not overflow.
+        if load_i64(base) < 0 or count < 0 or count > SLOT_MASK or linked & ~LINKED:
+            return -1 - i
         at = IMAGE_HEADER + (16 * count if linked else 0)
-        if count < 0 or at + fixed * count > lengths[i]:
+        if at + fixed * count > lengths[i]:
             return -1 - i
         segments[i] = load_i64(base) >> SLOT_BITS
         if linked:
@@ -166,8 +169,8 @@ def scan_images(data: Any, offsets: Any, lengths: Any, layout: Any, segments: An
 
 
 @njit(nogil=True, cache=True)
-def linked_segments(data: Any, offsets: Any, records: Any, previous: Any) -> Any:
-    """Segments of the record numbers and previous versions that linked records name; returns how many of
+def linked_places(data: Any, offsets: Any, records: Any, previous: Any) -> Any:
+    """The record numbers and addresses of previous versions that linked images name; returns how many of
     each.
     """
     found = 0
@@ -176,8 +179,8 @@ def linked_segments(data: Any, offsets: Any, records: Any, previous: Any) -> Any
         if load_i64(base + 16) & LINKED:
             count = load_i64(base + 8)
             for j in range(count):
-                records[found] = (load_i64(base + IMAGE_HEADER + 8 * j) - 1) >> SLOT_BITS
-                previous[found] = (load_i64(base + IMAGE_HEADER + 8 * (count + j)) - 1) >> SLOT_BITS
+                records[found] = load_i64(base + IMAGE_HEADER + 8 * j) - 1
+                previous[found] = load_i64(base + IMAGE_HEADER + 8 * (count + j)) - 1
                 found += 1
     return found
 

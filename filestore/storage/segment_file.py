@@ -43,6 +43,7 @@ from filestore.storage.layout import (
     SEALED_HEADER,
     SEALED_MAGIC,
     SEALED_SEED,
+    TABLES_DIR,
     Bytes,
     crc_of,
     is_zero,
@@ -54,12 +55,26 @@ from filestore.storage.manifest import SealedRef
 
 Array = NDArray[Any]
 CHUNK_BYTES: Final = 1 << 20  # unit of checking: small enough to find damage, large enough to read at full rate
+SEALED_SUFFIX: Final = ".seg"
 STAGING_BYTES: Final = 4 << 20  # direct writes of 4 MiB reach the device's rate
 _HEADER: Final = struct_of(SEALED_HEADER)
 _SEED: Final = struct_of(SEALED_SEED)
 _CRC_OFFSET: Final = offset_of(SEALED_HEADER, "header_crc")
 _RESERVED: Final = bytes(80)
 _SIMPLE_DTYPES: Final = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f4", "<f8"})
+
+
+def sealed_name(storage_id: int, segment: int) -> str:
+    """Name of a segment's sealed file, which is its path."""
+    return f"{TABLES_DIR}/{storage_id}/{segment:08}{SEALED_SUFFIX}"
+
+
+def is_sealed_name(name: str) -> bool:
+    """Whether a sealed file may be called that; then it lies in a directory of its own below TABLES_DIR."""
+    directory, _, base = name.rpartition("/")
+    parent, _, storage_id = directory.rpartition("/")
+    stem = base.removesuffix(SEALED_SUFFIX)
+    return parent == TABLES_DIR and storage_id.isdecimal() and stem.isdecimal() and base == stem + SEALED_SUFFIX
 
 
 class Role(enum.IntEnum):

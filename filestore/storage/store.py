@@ -37,12 +37,11 @@ from filestore.storage.log_record import LogGroup
 from filestore.storage.log_runs import GroupRun
 from filestore.storage.manifest import Manifest, SealedRef
 from filestore.storage.page_store import PageImage, PageStore
-from filestore.storage.segment_file import SealedContents, SealedFile, write_segment
+from filestore.storage.segment_file import SealedContents, SealedFile, is_sealed_name, sealed_name, write_segment
 
 __all__ = ["CheckpointImage", "PageImage", "Store", "StoreOptions", "sealed_name"]
 
 LOG: Final = logging.getLogger("filestore.storage")
-SEALED_SUFFIX: Final = ".seg"
 T = TypeVar("T")
 
 
@@ -69,11 +68,6 @@ class CheckpointImage:
     pages: Sequence[PageImage] = ()
     live_arenas: set[str] = field(default_factory=set)
     sealed: set[str] = field(default_factory=set)
-
-
-def sealed_name(storage_id: int, segment: int) -> str:
-    """Name of a segment's sealed file, which is its path."""
-    return f"{TABLES_DIR}/{storage_id}/{segment:08}{SEALED_SUFFIX}"
 
 
 class Store:
@@ -429,8 +423,6 @@ def _initialise(fs: FileSystem, options: StoreOptions) -> None:
 
 
 def _table_directory(name: str) -> str:
-    directory, _, base = name.rpartition("/")
-    parent, _, storage_id = directory.rpartition("/")
-    if parent != TABLES_DIR or not storage_id or not base.endswith(SEALED_SUFFIX):
+    if not is_sealed_name(name):
         raise ValueError(f"not the name of a sealed file: {name!r}")
-    return directory
+    return name.rpartition("/")[0]
