@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from filestore.session import Session
 
 LITERAL_TYPES: dict[str, SqlType | None] = {"int4": INT4, "int8": INT8, "numeric": NUMERIC, "string": None}
-# Decimal texts of up to this many digits are integers of every type that they were given.
-_SHORT = 5
+# Fewer decimal digits than these always fit int2, and int4: their values need no look at the range.
+_INT2_DIGITS, _INT4_DIGITS = 5, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class Planned:
 class Prepared:
     """A prepared statement: bound once, and bound again when the registry has changed since.
 
-    statement is None for an empty query; columns is None when no rows come back. point is its compiled form, if it
-    has one.
+    statement is None for an empty query; columns is None when no rows come back. planned is None for a statement that
+    is not planned; version is the registry's that it was planned for.
     """
 
     text: str
@@ -57,17 +57,19 @@ class Prepared:
     given: tuple[SqlType | None, ...] = ()
     parameters: tuple[SqlType, ...] = ()
     columns: tuple[p.OutputColumn, ...] | None = None
-    bound: p.Bound | None = None
     version: int = -1
     planned: Planned | None = None
-    point: PointSelect | None = None
+
+    @property
+    def point(self) -> PointSelect | None:
+        """Its compiled form, if it has one."""
+        return None if self.planned is None else self.planned.point
 
 
 def prepared_of(text: str, found: Planned, version: int) -> Prepared:
     """A statement that is planned already, as a prepared one; it has no statement to be planned anew from."""
     bound = found.bound
-    columns = bound.plan.columns or None
-    return Prepared(text, None, (), bound.parameters, columns, bound, version, found, found.point)
+    return Prepared(text, None, (), bound.parameters, bound.plan.columns or None, version, found)
 
 
 def planned(bound: p.Bound) -> Planned:
@@ -84,7 +86,7 @@ def literal_vectors(literals: Sequence[tuple[str, str]], types: Sequence[SqlType
 
 
 def _literal(sql_type: SqlType, text: str, settings: Settings) -> Vector:
-    if sql_type.kind in INTEGER_KINDS and (len(text) < _SHORT or (len(text) < 10 and sql_type.width >= 4)):
+    if sql_type.kind in INTEGER_KINDS and len(text) < (_INT2_DIGITS if sql_type.width < 4 else _INT4_DIGITS):
         if text.isdecimal() and text.isascii():
             return Vector(sql_type, np.array((int(text),), sql_type.dtype))
     return constant(sql_type, parse_literal(sql_type, text, settings))

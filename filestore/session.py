@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,7 +35,6 @@ from filestore.query.literal_rows import literal_rows
 from filestore.query.optimize import optimize
 from filestore.query.parse import parse
 from filestore.query.point_write import At, PointInsert
-from filestore.query.rows import describe_value
 from filestore.query.statements import Statement
 from filestore.query.widen import widened
 from filestore.result import CopyIn, Notice, Result
@@ -211,8 +210,8 @@ class Session:
         if self.transaction is not None and not self.explicit:
             yield from self._commit()
 
-    def failed(self) -> None:
-        """The statement failed outside its generator (its rows could not be made or sent)."""
+    def fail(self) -> None:
+        """The statement has failed outside its generator: its rows could not be made or sent."""
         with self.database.lock:
             self._fail()
 
@@ -323,7 +322,6 @@ class Session:
             if version >= 0:
                 self.database.plans.put(key, found)
         prepared.planned, prepared.version = found, version
-        prepared.bound, prepared.point = found.bound, found.point
         prepared.parameters = found.bound.parameters
         prepared.columns = found.bound.plan.columns or None
 
@@ -435,25 +433,22 @@ class Session:
 
     def run_source(self, source: p.Plan, bound: p.Bound, context: ExecutionContext) -> Steps[list[Batch]]:
         """All batches of a statement's source; one that reads much runs on a worker, without the engine lock."""
-        if self.reads_little(bound):
-            return list(execute(source, context))
-        job = Job(self.database.workers, lambda: list(execute(source, context)))
+        return self._aside(self.reads_little(bound), lambda: list(execute(source, context)))
+
+    def aside(self, rows: int, work: Callable[[], T]) -> Steps[T]:
+        """Work that reads so many rows: a worker's, without the engine lock, unless they are few."""
+        return self._aside(rows <= INLINE_ROWS, work)
+
+    def _aside(self, little: bool, work: Callable[[], T]) -> Steps[T]:
+        if little:
+            return work()
+        job = Job(self.database.workers, work)
         yield job
         return job.value()
 
     def reads_little(self, bound: p.Bound) -> bool:
         """Whether running the statement is short enough for the event loop."""
         return bound.little or rows_read(bound.plan, lambda t: self.engine.table(t).live_rows) <= INLINE_ROWS
-
-    def value_of(self, text: str) -> str:
-        """The text of a query's single value, for messages; runs in the session's transaction."""
-        batches = execute(self.plan(parse(text)[0]).plan, self.context())
-        return next((describe_value(b.columns[0], 0) for b in batches if b.length), "null")
-
-    def visible_rows(self, definition: TableDef) -> Iterator[Batch]:
-        """All columns of all rows that a new statement sees."""
-        columns = tuple(p.OutputColumn(c.name, c.type, definition.oid, i + 1) for i, c in enumerate(definition.columns))
-        return execute(p.Scan(columns, definition, tuple(range(len(columns)))), self.context())
 
     def context(self, parameters: Sequence[Vector] = ()) -> ExecutionContext:
         """The execution context of one statement; takes its snapshot."""

@@ -2,6 +2,8 @@
 
 `query/bind_ddl.py` says what a definition is, `txn/ddl.py` changes it inside the transaction; here the two are
 joined, with PostgreSQL's IF EXISTS notices, and existing rows are checked against what is added.
+
+Those rows are read without the engine lock, on a worker when they are many: the table's lock keeps writers off.
 """
 
 from __future__ import annotations
@@ -11,9 +13,13 @@ from typing import TYPE_CHECKING
 
 from filestore import errors
 from filestore.identifiers import quote_ident
+from filestore.query import plan as p
 from filestore.query import statements as s
 from filestore.query.bind_ddl import add_check, add_key, bind_check, define_table
 from filestore.query.dml import check_rows
+from filestore.query.executor import execute
+from filestore.query.parse import parse
+from filestore.query.rows import describe_value
 from filestore.result import Result
 from filestore.storage.registry import PUBLIC, SYSTEM_SCHEMAS
 from filestore.storage.schema import ColumnDef, KeyDef, TableDef
@@ -129,11 +135,11 @@ def _add_key(session: Session, command: s.AlterTableAddKey) -> Steps[Result]:
     after = add_key(before, command.key, session.catalog().registry.new_oid, lambda name: not taken(name))
     key = after.keys[-1]
     try:
-        yield from ddl.add_key(session.engine, session.begin(), before.oid, key)
+        yield from ddl.add_key(session.engine, session.begin(), before.oid, key, session.database.workers)
     except KeyConflict:
         raise errors.UniqueViolation(
             f'could not create unique index "{key.name}"',
-            detail=_duplicated(session, before, key),
+            detail=(yield from _duplicated(session, before, key)),
             schema=before.schema,
             table=before.name,
             constraint=key.name,
@@ -141,14 +147,17 @@ def _add_key(session: Session, command: s.AlterTableAddKey) -> Steps[Result]:
     return Result("ALTER TABLE")
 
 
-def _duplicated(session: Session, definition: TableDef, key: KeyDef) -> str:
+def _duplicated(session: Session, definition: TableDef, key: KeyDef) -> Steps[str]:
     """Names the columns and one key that stands in several rows, as PostgreSQL does."""
     names = [quote_ident(definition.columns[i].name) for i in key.columns]
     listed = ", ".join(names)
     shown = " || ', ' || ".join(f"{n}::text" for n in names)
     table = f"{quote_ident(definition.schema)}.{quote_ident(definition.name)}"
-    rows = session.value_of(f"SELECT {shown} FROM {table} GROUP BY {listed} HAVING count(*) > 1 LIMIT 1")
-    return f"Key ({listed})=({rows}) is duplicated."
+    query = f"SELECT {shown} FROM {table} GROUP BY {listed} HAVING count(*) > 1 LIMIT 1"
+    bound = session.plan(parse(query)[0])
+    found = yield from session.run_source(bound.plan, bound, session.context())
+    value = next((describe_value(b.columns[0], 0) for b in found if b.length), "null")
+    return f"Key ({listed})=({value}) is duplicated."
 
 
 def _add_check(session: Session, command: s.AlterTableAddCheck) -> Steps[Result]:
@@ -160,10 +169,16 @@ def _add_check(session: Session, command: s.AlterTableAddCheck) -> Steps[Result]
     check = after.checks[-1]
     condition = bind_check(check, after, catalog)
     nullable = before.changed(columns=tuple(ColumnDef(c.name, c.type) for c in before.columns))
+    columns = tuple(p.OutputColumn(c.name, c.type, before.oid, i + 1) for i, c in enumerate(before.columns))
+    rows = p.Scan(columns, before, tuple(range(len(columns))))
     context = session.context()
-    try:
-        for batch in session.visible_rows(before):
+
+    def look() -> None:
+        for batch in execute(rows, context):
             check_rows(nullable, [(check, condition)], batch, context)
+
+    try:
+        yield from session.aside(session.engine.table(before).live_rows, look)
     except errors.CheckViolation:
         raise errors.CheckViolation(
             f'check constraint "{check.name}" of relation "{before.name}" is violated by some row',

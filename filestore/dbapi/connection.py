@@ -204,13 +204,13 @@ class Connection:
             try:
                 yield
             except errors.Error as error:
-                self._session.failed()
+                self._session.fail()
                 raised = exceptions.translated(error)
                 if of is not None:
                     raised.position = of.position(raised.position)
                 raise raised from error
             except exceptions.DatabaseError:
-                self._session.failed()
+                self._session.fail()
                 raise
 
     def run(self, steps: Steps[T]) -> T:

@@ -142,7 +142,7 @@ class Cursor:
             self._pull_all()
         except errors.Error as error:
             self._error = error
-            self.connection.session.failed()
+            self.connection.session.fail()
 
     def _pull_all(self) -> None:
         while self._source is not None:

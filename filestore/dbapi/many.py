@@ -30,7 +30,7 @@ def execute(connection: Connection, of: Template, rows: Sequence[Sequence[Any]])
     connection.begin(statement)
     settings = session.settings
     vectors = [vector(t, column, settings) for t, column in zip(prepared.parameters, columns, strict=True)]
-    if columns and prepared.bound is not None and can_widen(prepared.bound):
+    if columns and prepared.planned is not None and can_widen(prepared.planned.bound):
         return _changed(connection.run(session.execute_prepared(prepared, vectors, len(rows))).tag)
     total = 0
     for row in range(len(rows)):

@@ -104,7 +104,7 @@ class Rows:
                 yield batch
             self._run(session.finish())
         except errors.Error:
-            session.failed()
+            session.fail()
             raise
         finally:
             session.close()

@@ -88,7 +88,7 @@ class Call:
 
     async def undo(self) -> None:
         """Rolls back what the call has done."""
-        self.session.failed()
+        self.session.fail()
         if self.session.explicit:
             await self._run(self.session.execute(_ROLLBACK))
 

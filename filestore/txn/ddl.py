@@ -8,26 +8,31 @@ rows of one transaction stand or fall together.
 Locks: ACCESS EXCLUSIVE on a table that changes; the name, for as long as the transaction lasts, of whatever
 is made. All are generators: they may wait for locks. Key oids, table oids and storage ids of 0 in what is
 given are filled in here.
+
+A new key's index is built by a worker, which takes the engine lock for some rows at a time: the table's lock
+keeps writers off, the engine lock the checkpoint, which moves rows to other memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from filestore import errors
-from filestore.index.base import Keys
 from filestore.storage import registry as ops
-from filestore.storage.directory import ABORTED, INFINITY
+from filestore.storage.directory import ABORTED, INFINITY, SLOT_BITS
 from filestore.storage.registry import Registry
 from filestore.storage.schema import CheckDef, KeyDef, TableDef
 from filestore.storage.table import Table
-from filestore.storage.vector import Array
+from filestore.storage.vector import Array, Vector
 from filestore.storage.wait import Wait
 from filestore.txn import kernels
+from filestore.txn.drive import Job
 from filestore.txn.keys import StoredKey, concat_keys, first_duplicate
 from filestore.txn.locks import LockMode
 from filestore.txn.transaction import Transaction
@@ -36,7 +41,7 @@ from filestore.txn.writes import KeyConflict
 if TYPE_CHECKING:
     from filestore.txn.engine import Engine
 
-BUILD_ROWS = 65536  # rows whose keys are encoded at a time
+BUILD_ROWS = 65536  # rows that are read at a time: some milliseconds under the engine lock
 
 
 def overlay(engine: Engine, txn: Transaction) -> Registry:
@@ -133,8 +138,11 @@ def redefine(engine: Engine, txn: Transaction, definition: TableDef) -> Generato
     return numbered
 
 
-def add_key(engine: Engine, txn: Transaction, oid: int, key: KeyDef) -> Generator[Wait, None, TableDef]:
-    """Adds a key and builds its index over the rows. Raises KeyConflict (its row is -1), 42P16, 23502.
+def add_key(
+    engine: Engine, txn: Transaction, oid: int, key: KeyDef, workers: ThreadPoolExecutor | None = None
+) -> Generator[Wait, None, TableDef]:
+    """Adds a key and builds its index over the rows, more than BUILD_ROWS of them on a worker. Raises KeyConflict (its
+    row is -1), 42P16, 23502.
 
     A primary key makes its columns NOT NULL.
     """
@@ -149,13 +157,13 @@ def add_key(engine: Engine, txn: Transaction, oid: int, key: KeyDef) -> Generato
     changed = definition.changed(keys=(*definition.keys, numbered), columns=columns)
     table = engine.table(definition)
     stored = engine.make_key(table, changed, numbered)
-    try:
-        _build(txn, table, stored)
-    except BaseException:
-        engine.drop_key(stored)
-        raise
-    table.stored_keys = (*table.stored_keys, stored)
-    engine.added_keys.setdefault(txn.id, []).append((table, stored))
+    work = partial(_build, engine, txn, table, stored)
+    if sum(segment.rows for segment in table.segment_list()) <= BUILD_ROWS:
+        work()
+    else:
+        job = Job(workers, work)
+        yield job
+        job.value()
     registry.apply(ops.put_table(changed))
     return changed
 
@@ -178,52 +186,73 @@ def _numbered_check(registry: Registry, check: CheckDef) -> CheckDef:
     return check if check.oid else replace(check, oid=registry.new_oid())
 
 
-def _build(txn: Transaction, table: Table, key: StoredKey) -> None:
-    """Fills a new index with the rows that are live or of this transaction; nobody else has the table.
+def _build(engine: Engine, txn: Transaction, table: Table, key: StoredKey) -> None:
+    """Fills a new index and gives it to the table as the transaction's. Any thread; it ends soon when the transaction
+    does, which leaves nothing of it behind.
+    """
+    try:
+        _fill(engine, txn, table, key)
+        with engine.lock:
+            txn.check_writable()
+            table.stored_keys = (*table.stored_keys, key)
+            engine.added_keys.setdefault(txn.id, []).append((table, key))
+    except BaseException:
+        with engine.lock:
+            engine.drop_key(key)
+        raise
+
+
+def _fill(engine: Engine, txn: Transaction, table: Table, key: StoredKey) -> None:
+    """Index entries of the rows that are live or of this transaction; nobody else has the table.
 
     Versions that an older snapshot may still see get entries too: whoever reads by the index must find them.
     """
     keys, records, old = [], [], []
     oldest = txn.manager.oldest_timestamp()
-    for segment in table.segment_list():
-        for low in range(0, segment.rows, BUILD_ROWS):
-            high = min(segment.rows, low + BUILD_ROWS)
-            addresses = np.arange(low, high, dtype=np.int64) + (segment.number << 20)
-            newest, seen = _worth_an_entry(table, addresses, txn.mark, oldest)
-            here, rows, valid = _keys_of(table, key, addresses[newest])
+    for number in range(len(table.segments)):
+        low, rows = 0, 1
+        while low < rows:
+            with engine.lock:
+                txn.check_writable()  # while it is open, nobody takes the table away
+                segment = table.segments[number]
+                rows = 0 if segment is None or segment.vacant else segment.rows
+                addresses = np.arange(low, min(rows, low + BUILD_ROWS), dtype=np.int64) + (number << SLOT_BITS)
+                low += BUILD_ROWS
+                newest, seen = _worth_an_entry(table, addresses, txn.mark, oldest)
+                live = _columns_of(table, key, addresses[newest])
+                ended = _columns_of(table, key, addresses[seen])
+            columns, found, valid = live
             if key.definition.primary and not valid:
                 name = table.definition.columns[key.ordinals[0]].name
                 raise errors.NotNullViolation(
                     f'column "{name}" of relation "{table.definition.name}" contains null values',
                     table=table.definition.name,
                 )
-            keys.append(here)
-            records.append(rows)
-            if seen.any():
-                old.append(addresses[seen])
+            keys.append(key.encode(columns))
+            records.append(found)
+            if len(ended[1]):
+                old.append((key.encode(ended[0]), ended[1]))
     if not keys:
         return
     joined = concat_keys(keys)
     duplicate = first_duplicate(joined)
     if duplicate >= 0:
         raise KeyConflict(key.definition, -1)
-    found: Array = np.concatenate(records)
-    if len(found):
-        key.index.build(joined, found)
-    for addresses in old:
-        here, rows, _ = _keys_of(table, key, addresses)
-        if len(rows):
-            key.index.insert(here, rows)
+    together: Array = np.concatenate(records)
+    if len(together):
+        key.index.build(joined, together)
+    for pair in old:
+        key.index.insert(*pair)
 
 
-def _keys_of(table: Table, key: StoredKey, addresses: Array) -> tuple[Keys, Array, bool]:
-    """(keys, record numbers, whether these are all) of the versions whose keys have no null in them."""
+def _columns_of(table: Table, key: StoredKey, addresses: Array) -> tuple[list[Vector], Array, bool]:
+    """(key columns, record numbers, whether these are all) of the versions whose keys have no null in them."""
     columns = table.gather(addresses, key.ordinals)
     valid = np.ones(len(addresses), np.bool_)
     for column in columns:
         valid &= True if column.valid is None else column.valid
-    keys = key.encode([c.take(np.flatnonzero(valid)) for c in columns])
-    return keys, table.records_of(addresses[valid]), bool(valid.all())
+    rows = np.flatnonzero(valid)
+    return [c.take(rows) for c in columns], table.records_of(addresses[rows]), len(rows) == len(addresses)
 
 
 def _worth_an_entry(table: Table, addresses: Array, mark: int, oldest: int) -> tuple[Array, Array]:

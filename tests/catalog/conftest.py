@@ -56,7 +56,7 @@ class Local:
             try:
                 rows = [row for batch in result.batches for row in text_rows(batch, session.settings)]
             except BaseException:
-                session.failed()
+                session.fail()
                 raise
             drive(session.finish(), lock, poll)
         return rows

@@ -76,13 +76,13 @@ class Embedded:
                     answer.data = _copied(result.copy_out)
                     answer.tag = result.command_tag(len(answer.rows))
                 except errors.Error:
-                    session.failed()
+                    session.fail()
                     raise
             drive(session.finish(), lock, poll)
         except errors.Error as error:
             return Answer(error=Failure(error.sqlstate, error.message))
         except Exception as error:  # noqa: BLE001 - a bug is an answer as well, and always a wrong one
-            session.failed()
+            session.fail()
             return Answer(error=Failure("XX000", f"{type(error).__name__}: {error}"))
         return answer
 

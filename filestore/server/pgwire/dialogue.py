@@ -142,7 +142,7 @@ class Dialogue:
     def failed(self, error: BaseException, message: m.Message | None) -> None:
         """Tells the client of an error while `message` was served, and goes on as the protocol has it."""
         shown = presentable(error)
-        self.session.failed()
+        self.session.fail()
         self._drop_portals()
         self._tell_changes()
         self.out.append(r.error_response(shown).encode())
@@ -231,7 +231,7 @@ class Dialogue:
         prepared = found.prepared
         if prepared.statement is not None and isinstance(prepared.statement.utility, s.Begin | s.Commit | s.Rollback):
             return found  # always means the same
-        return found if prepared.bound is not None and prepared.version == session.registry_version >= 0 else None
+        return found if prepared.planned is not None and prepared.version == session.registry_version >= 0 else None
 
     def _statement(self, name: str) -> WireStatement:
         found = self._statements.get(name)
