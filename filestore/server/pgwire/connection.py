@@ -21,7 +21,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ssl import SSLContext
-from threading import RLock
 from typing import TYPE_CHECKING, Final, Protocol
 
 from filestore import errors
@@ -37,8 +36,8 @@ from filestore.storage.wait import Wait
 from filestore.txn.drive import Job, Steps
 
 if TYPE_CHECKING:
+    from filestore.database import Database
     from filestore.session import Session
-    from filestore.txn.engine import Engine
 
 # A client may send this much ahead of what is being served; then reading stops.
 QUEUED_BYTES_MAX: Final = 1 << 20
@@ -74,20 +73,10 @@ class Pipe(Protocol):
         """What to wait for before writing more; None when there is room."""
 
 
-class Store(Protocol):
-    """What a connection needs of a database."""
-
-    name: str
-    lock: RLock
-    engine: Engine
-
-    def session(self, user: str, application_name: str, settings: dict[str, str]) -> Session: ...
-
-
 class Server(Protocol):
     """What all connections of a port share."""
 
-    database: Store
+    database: Database
     authenticator: Authenticator
     tls: SSLContext | None
     workers: ThreadPoolExecutor

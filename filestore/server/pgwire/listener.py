@@ -19,15 +19,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ssl import SSLContext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from filestore import errors
 from filestore.hal import process
 from filestore.server.log import Log
 from filestore.server.pgwire import messages as m
 from filestore.server.pgwire.auth import Authenticator
-from filestore.server.pgwire.connection import Connection, Phase, Store
+from filestore.server.pgwire.connection import Connection, Phase
 from filestore.storage.wait import Wait
+
+if TYPE_CHECKING:
+    from filestore.database import Database
 
 TICK_SECONDS: Final = 0.02
 CONNECTIONS_MAX: Final = 1000
@@ -36,7 +39,7 @@ BACKLOG: Final = 1024
 WRITE_BUFFER_BYTES: Final = 1 << 20
 
 
-class Pipe(asyncio.Protocol):
+class SocketPipe(asyncio.Protocol):
     """One socket. `Connection` does the talking."""
 
     def __init__(self, listener: Listener) -> None:
@@ -105,7 +108,7 @@ class Listener:
 
     def __init__(
         self,
-        database: Store,
+        database: Database,
         authenticator: Authenticator,
         log: Log,
         *,
@@ -139,7 +142,7 @@ class Listener:
         """
         self._loop = asyncio.get_running_loop()
         self.storage_failed = self._loop.create_future()
-        self._server = await self._loop.create_server(lambda: Pipe(self), host, port, backlog=BACKLOG)
+        self._server = await self._loop.create_server(lambda: SocketPipe(self), host, port, backlog=BACKLOG)
         self._thread = threading.get_ident()
         self.database.engine.log.hosted(self._will_flush)
         return int(self._server.sockets[0].getsockname()[1])

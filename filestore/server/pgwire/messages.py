@@ -14,25 +14,16 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, TypeAlias
 
 from filestore import errors
 from filestore.server.pgwire.wire import INT32, Reader, counted, cstring, framed, too_short, utf8
 
+BINARY_FORMAT = 1
 PROTOCOL_MAJOR = 3
 CANCEL_REQUEST = 80877102
 SSL_REQUEST = 80877103
 GSSENC_REQUEST = 80877104
-
-TEXT_FORMAT, BINARY_FORMAT = 0, 1
-
-
-class Decoded(Protocol):
-    """What every message of the frontend has."""
-
-    KIND: ClassVar[bytes]
-
-    def encode(self) -> bytes: ...
 
 
 # --- before the session ----------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from filestore import errors
 
 INT16 = struct.Struct("!h")
 INT32 = struct.Struct("!i")
-UINT32 = struct.Struct("!I")
 
 
 def too_short() -> errors.ProtocolViolation:
