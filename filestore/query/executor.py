@@ -25,7 +25,7 @@ from filestore.query.operators.join import Built, build, probed
 from filestore.query.operators.limit import checked_count, limited
 from filestore.query.operators.scan import scan
 from filestore.query.operators.sort import sorted_rows
-from filestore.query.operators.stream import Stream
+from filestore.query.operators.stream import AHEAD_ROWS, Stream
 from filestore.query.subquery import hold
 from filestore.storage.vector import Batch
 
@@ -175,7 +175,8 @@ def _limit(plan: p.Limit, ctx: ExecutionContext) -> Stream:
     offset = 0 if plan.offset is None else checked_count(_count(plan.offset, ctx), "OFFSET") or 0
     source = stream(plan.input, ctx)
     rows = source.rows if limit is None else limit
-    return _late(lambda: limited(source.batches(ctx), limit, offset), rows)
+    wanted = AHEAD_ROWS if limit is None else min(limit + offset, AHEAD_ROWS)
+    return _late(lambda: limited(source.batches(ctx, wanted), limit, offset), rows)
 
 
 def _count(expr: e.Expr, ctx: ExecutionContext) -> int | None:

@@ -283,31 +283,37 @@ def list_rows(codes: Any, offsets: Any, rows: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def count_matches(codes: Any, offsets: Any, start: Any, budget: Any) -> Any:
-    """How many (probe, build) pairs the probe rows from `start` on make: (end row, pairs), stopping once `budget`
-    is reached.
+def count_matches(codes: Any, offsets: Any, row: Any, skip: Any, budget: Any) -> Any:
+    """How many (probe, build) pairs the probe rows from `row` on make, without its first `skip` and at most `budget`:
+    (row, skip) to go on with, (len(codes), 0) after the last, and their number.
     """
     pairs = 0
-    for i in range(start, len(codes)):
+    for i in range(row, len(codes)):
         c = codes[i]
         if c >= 0:
-            pairs += offsets[c + 1] - offsets[c]
-            if pairs >= budget:
-                return i + 1, pairs
-    return len(codes), pairs
+            more = offsets[c + 1] - offsets[c] - skip
+            if pairs + more > budget:
+                return i, skip + budget - pairs, budget
+            pairs += more
+        skip = 0
+    return len(codes), skip, pairs
 
 
 @njit(nogil=True, cache=True)
-def fill_matches(codes: Any, offsets: Any, rows: Any, start: Any, end: Any, probe: Any, build: Any) -> None:
-    """Writes the pairs of probe rows start..end, in probe order, then build order."""
-    k = 0
-    for i in range(start, end):
+def fill_matches(codes: Any, offsets: Any, rows: Any, row: Any, skip: Any, probe: Any, build: Any) -> None:
+    """Writes the len(probe) pairs counted by `count_matches` from (row, skip) on: in probe order, then build order."""
+    k, pairs = 0, len(probe)
+    for i in range(row, len(codes)):
+        if k == pairs:
+            return
         c = codes[i]
         if c >= 0:
-            for at in range(offsets[c], offsets[c + 1]):
+            low = offsets[c] + skip
+            for at in range(low, min(offsets[c + 1], low + pairs - k)):
                 probe[k] = i
                 build[k] = rows[at]
                 k += 1
+        skip = 0
 
 
 @njit(nogil=True, cache=True)
@@ -435,8 +441,8 @@ def _warm() -> None:
     count_codes(codes, offsets)
     offsets = np.cumsum(offsets)
     list_rows(codes, offsets, firsts)
-    count_matches(codes, offsets, 0, 10)
-    fill_matches(codes, offsets, firsts, 0, 0, codes, codes)
+    count_matches(codes, offsets, 0, 0, 10)
+    fill_matches(codes, offsets, firsts, 0, 0, codes[:0], codes[:0])
     keep_counts(codes, codes, codes, True, firsts, np.zeros(4, np.bool_))
     bits = np.zeros(1, np.uint64)
     map_keys(keys, 0, bits)

@@ -238,6 +238,7 @@ class _Job(Generic[T, R]):
     def close(self) -> None:
         with self._ready:
             self._finished = True
-            self._results.clear()
+            dropped, self._results = self._results, {}
             self._waiting.clear()
             self._ready.notify_all()
+        dropped.clear()  # without the lock: a result may hold an item that is begun, which ends here

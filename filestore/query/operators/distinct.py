@@ -63,7 +63,7 @@ def union_all(left: Stream, right: Stream) -> Stream:
         side, item = pair
         return side.work(item)
 
-    return Stream(items(), run, rows, left.bulky or right.bulky)
+    return Stream(items(), run, rows)
 
 
 def compared(

@@ -2,9 +2,11 @@
 
 Rows of the build side are listed by code (`offsets`, `rows`), so a probe is one lookup and one gather. Where no key
 comes twice and none is null, a row's code is its number, and nothing is listed. Outputs of every kind keep the left
-side's order, then the right side's. Without keys every row has code 0 and the same code does nested loops, a bounded
-number of pairs at a time. A residual condition is evaluated over pairs before any column that it does not need is
-gathered.
+side's order, then the right side's. Without keys every row has code 0 and the same code does nested loops. A residual
+condition is evaluated over pairs before any column that it does not need is gathered.
+
+Pairs are made a bounded number at a time, whatever the matches of a batch or of one row, and only when the next are
+asked for: a LIMIT above a join that multiplies its rows pays for the first pairs, not for a morsel's.
 
 RIGHT and FULL joins remember which build rows found a partner; the others follow at the end. RIGHT_SEMI and
 RIGHT_ANTI do nothing but remember: their rows are those of the build side that found one, or none. Null keys match
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +36,9 @@ from filestore.storage.vector import Array, Batch, Vector
 from filestore.types import INT8
 
 PAIRS = 1 << 18
-"""Pairs that one step makes before they are handed on."""
+"""Pairs that one step makes at most before they are handed on."""
+FIRST_PAIRS = 1 << 12
+"""Pairs of a batch's first step when it takes several: nobody may want more."""
 
 _KEEPS_LEFT = (JoinKind.LEFT, JoinKind.FULL)
 _KEEPS_RIGHT = (JoinKind.RIGHT, JoinKind.FULL)
@@ -87,6 +92,18 @@ def build(node: Join, right: Stream, right_keys: Sequence[e.Expr], ctx: Executio
     return Built(batch, keys, table, offsets, rows, most <= 1, False, matched)
 
 
+class Step(NamedTuple):
+    """Some of a batch's pairs, `pairs` of them: those of the left rows row..end, without the first `skip` of `row`,
+    and the first `end_skip` of `end`. The rows row..end are decided with it, `end` is not.
+    """
+
+    row: int
+    skip: int
+    end: int
+    end_skip: int
+    pairs: int
+
+
 class Probe:
     """The probing half of a join; `run` is called by all workers."""
 
@@ -111,9 +128,14 @@ class Probe:
         if self.built.unique and not self.conditions:
             yield self._unique(batch, codes)
             return
-        for start, end, count in self._steps(codes):
-            yield self._pairs(batch, codes, start, end, count)
-            self.ctx.cancel.check()
+        met = False
+        for step in self._steps(codes):
+            left, right = self._matches(batch, codes, step)
+            if kind in _KEEPS_RIGHT:
+                self.built.matched[right] = True
+            if kind in _KEEPS_LEFT:
+                left, right, met = _with_lonely(left, right, step, met)
+            yield self._gathered(batch, left, right)
 
     def mark(self, batches: Iterator[Batch]) -> None:
         """Remembers the build rows that find a partner among the batches."""
@@ -121,8 +143,8 @@ class Probe:
         for batch in batches:
             codes = self._codes(batch)
             if self.conditions or not self.built.unique:
-                for start, end, count in self._steps(codes):
-                    matched[self._matches(batch, codes, start, end, count)[1]] = True
+                for step in self._steps(codes):
+                    matched[self._matches(batch, codes, step)[1]] = True
             else:
                 right = self.built.row_of(codes)
                 matched[right[right >= 0]] = True
@@ -130,16 +152,21 @@ class Probe:
     def _codes(self, batch: Batch) -> Array:
         return self.built.table.lookup([evaluate(k, batch, self.ctx) for k in self.keys], batch.length)
 
-    def _steps(self, codes: Array) -> Iterator[tuple[int, int, int]]:
-        """(first row, end row, pairs) of pieces of a batch that make a bounded number of pairs."""
-        start = 0
-        while start < len(codes):
-            if self.built.direct:
-                yield start, len(codes), int(np.count_nonzero(codes >= 0))
-                return
-            end, count = kernels.count_matches(codes, self.built.offsets, start, PAIRS)
-            yield start, end, count
-            start = end
+    def _steps(self, codes: Array) -> Iterator[Step]:
+        """A batch's pairs in pieces of a bounded number."""
+        if self.built.direct:
+            yield Step(0, 0, len(codes), 0, int(np.count_nonzero(codes >= 0)))
+            return
+        step = self._step(codes, 0, 0, PAIRS)
+        if step.end < len(codes):
+            step = self._step(codes, 0, 0, FIRST_PAIRS)
+        yield step
+        while step.end < len(codes):
+            step = self._step(codes, step.end, step.end_skip, PAIRS)
+            yield step
+
+    def _step(self, codes: Array, row: int, skip: int, most: int) -> Step:
+        return Step(row, skip, *kernels.count_matches(codes, self.built.offsets, row, skip, most))
 
     def _unique(self, batch: Batch, codes: Array) -> Batch:
         """At most one partner each, no residual: one gather."""
@@ -157,14 +184,16 @@ class Probe:
         columns += [take_or_null(c, right) for c in self.built.batch.columns]
         return Batch(columns, len(left))
 
-    def _matches(self, batch: Batch, codes: Array, start: int, end: int, count: int) -> tuple[Array, Array]:
-        """(left, right) positions of the pairs of left rows start..end that pass the residual."""
+    def _matches(self, batch: Batch, codes: Array, step: Step) -> tuple[Array, Array]:
+        """(left, right) positions of a step's pairs that pass the residual."""
+        self.ctx.cancel.check()
+        count = step.pairs
         if self.built.direct:
             left = np.flatnonzero(codes >= 0)
             right = codes[left]
         else:
             left, right = np.empty(count, np.int64), np.empty(count, np.int64)
-            kernels.fill_matches(codes, self.built.offsets, self.built.rows, start, end, left, right)
+            kernels.fill_matches(codes, self.built.offsets, self.built.rows, step.row, step.skip, left, right)
         if self.conditions and count:
             blank = Vector(INT8, np.empty(0, np.int64))
             width = len(batch.columns)
@@ -177,27 +206,30 @@ class Probe:
                 left, right = left[passed], right[passed]
         return left, right
 
-    def _pairs(self, batch: Batch, codes: Array, start: int, end: int, count: int) -> Batch:
-        left, right = self._matches(batch, codes, start, end, count)
-        if self.node.kind in _KEEPS_RIGHT:
-            self.built.matched[right] = True
-        if self.node.kind in _KEEPS_LEFT:
-            alone = np.ones(end - start, np.bool_)
-            alone[left - start] = False
-            lonely = np.flatnonzero(alone) + start
-            if len(lonely):
-                left = np.concatenate([left, lonely])
-                right = np.concatenate([right, np.full(len(lonely), -1, np.int64)])
-                order = np.argsort(left, kind="stable")
-                left, right = left[order], right[order]
-        return self._gathered(batch, left, right)
-
     def _partnered(self, batch: Batch, codes: Array) -> Array:
         """Which left rows have a pair that passes the residual."""
         found = np.zeros(batch.length, np.bool_)
-        for start, end, count in self._steps(codes):
-            found[self._matches(batch, codes, start, end, count)[0]] = True
+        for step in self._steps(codes):
+            found[self._matches(batch, codes, step)[0]] = True
         return found
+
+
+def _with_lonely(left: Array, right: Array, step: Step, met: bool) -> tuple[Array, Array, bool]:
+    """A step's pairs and, with right -1, the rows decided with it that have none. met: whether the first row has had
+    one before; the third result says so of the row that the step ends in.
+    """
+    alone = np.ones(step.end - step.row, np.bool_)
+    alone[left[left < step.end] - step.row] = False
+    if met:
+        alone[:1] = False
+    lonely = np.flatnonzero(alone) + step.row
+    met = bool(left.size and left[-1] == step.end) or (met and step.end == step.row)
+    if len(lonely):
+        left = np.concatenate([left, lonely])
+        right = np.concatenate([right, np.full(len(lonely), -1, np.int64)])
+        order = np.argsort(left, kind="stable")
+        left, right = left[order], right[order]
+    return left, right, met
 
 
 def probed(
@@ -207,8 +239,7 @@ def probed(
     probe = Probe(node, built, left_keys, residual, ctx)
     if node.kind in _ONLY_RIGHT:
         return Stream.of_batches(_marked(left, probe, node, ctx), built.batch.length)
-    bulky = not node.left_keys and node.kind not in (JoinKind.SEMI, JoinKind.ANTI)
-    stream = left.expanded(probe.run, bulky)
+    stream = left.expanded(probe.run)
     if node.kind not in _KEEPS_RIGHT:
         return stream
     return Stream.of_batches(_with_unmatched(stream, probe, node, ctx), stream.rows)

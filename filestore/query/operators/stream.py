@@ -4,6 +4,15 @@ A `Stream` is a sequence of items (a storage unit, a slice of a finished batch) 
 into batches. Streaming operators wrap the function (`mapped`), so a chain scan - filter - project - probe runs as
 one piece of work per item, inside one worker. Breakers consume with `fold`, readers with `batches`; both keep the
 items' order, so results without ORDER BY are stable.
+
+An item may become far more rows than it has (a join multiplies them). A reader's workers begin an item and stop after
+a bounded number of rows; what follows is made on the reader's thread, batch by batch, when it asks. So memory is
+bounded by items in work, not by what becomes of them, and who stops asking stops the work.
+
+Thread rule: a stream is made and consumed by one thread; `work` is called by any, an item's generator by one at a
+time, though not always the same.
+
+Not here: which threads there are (pool.py), and spilling.
 """
 
 from __future__ import annotations
@@ -20,6 +29,10 @@ from filestore.storage.vector import Batch
 R = TypeVar("R")
 
 MORSEL_ROWS = 65_536
+AHEAD_ROWS = 4 * MORSEL_ROWS
+"""Rows that a worker makes of an item before it leaves the rest to the reader: more than a scan, or a join that finds
+a few partners for each row, makes of it.
+"""
 
 _MEASURING = threading.Lock()
 _END = object()
@@ -29,15 +42,11 @@ _END = object()
 class Stream:
     """items: read once, under a lock, cheap to produce. work: any thread. rows: an upper estimate of the items'
     rows, None unknown.
-
-    `bulky` marks work whose output may be far larger than its item (a cross join): readers take it batch by batch,
-    on one thread.
     """
 
     items: Iterable[Any]
     work: Callable[[Any], Iterable[Batch]]
     rows: int | None = None
-    bulky: bool = False
 
     @staticmethod
     def of(batch: Batch, rows: int = MORSEL_ROWS) -> Stream:
@@ -61,9 +70,9 @@ class Stream:
                 if batch.length:
                     yield function(batch)
 
-        return Stream(self.items, run, self.rows, self.bulky)
+        return Stream(self.items, run, self.rows)
 
-    def expanded(self, function: Callable[[Batch], Iterable[Batch]], bulky: bool = False) -> Stream:
+    def expanded(self, function: Callable[[Batch], Iterable[Batch]]) -> Stream:
         """The stream with every batch replaced by any number of batches."""
         work = self.work
 
@@ -72,7 +81,7 @@ class Stream:
                 if batch.length:
                     yield from function(batch)
 
-        return Stream(self.items, run, self.rows, self.bulky or bulky)
+        return Stream(self.items, run, self.rows)
 
     def measured(self, node: int, into: dict[int, tuple[int, float]]) -> Stream:
         """The stream with its rows and the time of making them (inputs included, summed over workers) added up in
@@ -92,7 +101,7 @@ class Stream:
                 rows, milliseconds = into.get(node, (0, 0.0))
                 into[node] = rows, milliseconds + (time.perf_counter() - started) * 1000
 
-        return Stream(_timed(self.items, node, into), run, self.rows, self.bulky)
+        return Stream(_timed(self.items, node, into), run, self.rows)
 
     def fold(self, ctx: ExecutionContext, function: Callable[[Iterator[Batch]], R]) -> Iterator[R]:
         """`function` over the batches of each item, in a worker; results in the items' order."""
@@ -104,18 +113,13 @@ class Stream:
 
         return ctx.pool.map(run, self.items, self.rows)
 
-    def batches(self, ctx: ExecutionContext) -> Iterator[Batch]:
-        """The batches that have rows, in order."""
-        if self.bulky:
-            return self._lazily(ctx)
-        return (batch for made in self.fold(ctx, list) for batch in made)
-
-    def _lazily(self, ctx: ExecutionContext) -> Iterator[Batch]:
-        for item in self.items:
-            for batch in self.work(item):
-                ctx.cancel.check()
-                if batch.length:
-                    yield batch
+    def batches(self, ctx: ExecutionContext, ahead: int = AHEAD_ROWS) -> Iterator[Batch]:
+        """The batches that have rows, in order. Of each item, workers make `ahead` rows or a few more; the rest is
+        made here.
+        """
+        for begun, rest in self.fold(ctx, lambda batches: _begun(batches, ahead)):
+            yield from begun
+            yield from rest
 
 
 def _timed(items: Iterable[Any], node: int, into: dict[int, tuple[int, float]]) -> Iterator[Any]:
@@ -130,6 +134,17 @@ def _timed(items: Iterable[Any], node: int, into: dict[int, tuple[int, float]]) 
         if item is _END:
             return
         yield item
+
+
+def _begun(batches: Iterator[Batch], ahead: int) -> tuple[list[Batch], Iterator[Batch]]:
+    """The first batches, up to `ahead` rows or a few more, and the rest, not made yet."""
+    begun, rows = [], 0
+    for batch in batches:
+        begun.append(batch)
+        rows += batch.length
+        if rows >= ahead:
+            break
+    return begun, batches
 
 
 def _itself(batch: Batch) -> tuple[Batch]:

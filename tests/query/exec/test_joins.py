@@ -1,5 +1,5 @@
-"""Joins that hand their keys to scans, or hash the other side, against the plan as it was bound; key sets against
-Python's."""
+"""Joins that hand their keys to scans, or hash the other side, against the plan as it was bound; joins that multiply
+rows, piece by piece; key sets against Python's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from filestore.query import plan as p
 from filestore.query.bind import bind
 from filestore.query.executor import execute
 from filestore.query.key_set import key_set
-from filestore.query.operators import scan
+from filestore.query.operators import join, scan, stream
 from filestore.query.parse import parse
 from filestore.query.rules import choose_build_side
 from filestore.query.rules.traversal import inputs
 from filestore.query.vectors import from_python
-from filestore.storage.vector import Vector
+from filestore.storage.vector import Array, Batch, Vector
 from tests.query.exec.standin import Memory, seeded, texts
 
 COLUMNS = {"i": types.INT4, "g": types.INT8, "h": types.INT2, "d": types.DATE, "s": types.TEXT}
@@ -118,6 +118,71 @@ def test_turned_joins_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         assert kind in {node.kind for node in nodes(memory.plan(sql)) if isinstance(node, p.Join)}
         assert "".join(str(row[0]) for row in memory.query(sql)) == want
+
+
+def test_pairs_in_small_pieces_are_those_of_one_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces that end inside a row's matches, of every kind of join; the order of the rows counts, too."""
+    memory, rng = Memory(), seeded()
+    for name in "ab":
+        memory.add(name, COLUMNS, rows(rng, 60, 10), slots=32)
+    queries = [
+        f"select a.*, b.* from a {kind} join b on {condition}"
+        for kind in ("inner", "left", "right", "full")
+        for condition in ("a.h = b.h", "a.h = b.h and a.i < b.g", "a.s = b.s and a.i = 3 * b.i")
+    ]
+    queries += [f"select a.i, b.i from a {kind} join b on a.i < b.g" for kind in ("inner", "left")]
+    queries += ["select a.i, b.i from a, b", *(sql for sql in QUERIES if "exists" in sql and " c" not in sql)]
+    whole = [memory.query(sql) for sql in queries]
+    for first, others in ((1, 1), (2, 7), (16, rng.randint(8, 500))):
+        monkeypatch.setattr(join, "FIRST_PAIRS", first)
+        monkeypatch.setattr(join, "PAIRS", others)
+        for sql, want in zip(queries, whole, strict=True):
+            assert memory.query(sql) == want, (sql, first, others)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from many a join many b using (g) limit 10",
+        "select a.i + b.i from many a left join many b on a.g = b.g offset 5 limit 10",
+        "select * from many a join many b on a.g = b.g and a.i <> b.i limit 10",
+        "select * from many a, many b limit 10",
+    ],
+)
+def test_a_limit_stops_a_join_that_multiplies_its_rows(sql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,000 partners a row, 200,000 rows: what is gathered is a few first pieces, however many threads there are."""
+    memory = Memory()
+    memory.add("many", {"i": types.INT4, "g": types.INT4}, [(i, i % 200) for i in range(200_000)], slots=65_536)
+    gathered: list[int] = []
+    gather = join.Probe._gathered
+
+    def counted(self: join.Probe, batch: Batch, left: Array, right: Array) -> Batch:
+        gathered.append(len(left))
+        return gather(self, batch, left, right)
+
+    monkeypatch.setattr(join.Probe, "_gathered", counted)
+    assert len(memory.query(sql)) == 10
+    assert max(gathered) <= join.FIRST_PAIRS
+    assert len(gathered) <= 4  # one for each item
+
+
+def test_readers_get_a_multiplying_join_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without LIMIT the workers run ahead by a bounded number of rows, too: a cursor may be closed early."""
+    memory = Memory()
+    memory.add("many", {"i": types.INT4, "g": types.INT4}, [(i, i % 50) for i in range(200_000)], slots=65_536)
+    made: list[int] = []
+    gather = join.Probe._gathered
+
+    def counted(self: join.Probe, batch: Batch, left: Array, right: Array) -> Batch:
+        made.append(len(left))
+        return gather(self, batch, left, right)
+
+    monkeypatch.setattr(join.Probe, "_gathered", counted)
+    batches = execute(memory.plan("select * from many a join many b using (g)"), memory.context())
+    assert 0 < next(batches).length <= join.PAIRS
+    batches.close()  # type: ignore[attr-defined]
+    assert sum(made) <= 4 * (stream.AHEAD_ROWS + join.PAIRS)  # of 800 million
+    assert max(made) <= join.PAIRS
 
 
 def test_what_joins_hand_out_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
