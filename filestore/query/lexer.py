@@ -11,6 +11,8 @@ or types.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -216,7 +218,16 @@ _OPERATOR_ENDS: Final = frozenset("=<>+-*/%")
 _SMALLEST: Final = frozenset({"2147483648", "9223372036854775808"})
 _GLUED: Final = frozenset("_.([$")
 
+_RUNS: Final = re.compile("([0-9]+)")
+_RUNS_MAX: Final = 16  # a statement with more digits than that is rarely one of many alike
+_SHAPES_KEPT: Final = 512
+_SURE_DIGITS: Final = 9  # an int4, whatever they are
+
 Literal = tuple[str, str]
+
+# What texts with the same words between their numbers come to: the shape, which numbers are literals of it, and the
+# others, which have to be the same. Any thread: an entry is never changed, and losing one costs time only.
+_shapes: dict[tuple[str, ...], tuple[str, tuple[int, ...], tuple[tuple[int, str], ...]]] = {}
 
 
 def normalise(text: str) -> tuple[str, tuple[Literal, ...]]:
@@ -229,6 +240,42 @@ def normalise(text: str) -> tuple[str, tuple[Literal, ...]]:
     >>> normalise("SELECT a FROM t WHERE k = 42 AND b <> 'x'")
     ('SELECT a FROM t WHERE k = $1 AND b <> $2', (('int4', '42'), ('string', 'x')))
     """
+    parts = _RUNS.split(text, _RUNS_MAX + 1)
+    known = _shapes.get(tuple(parts[::2]))
+    if known is not None:
+        shape, taken, same = known
+        numbers = tuple([("int4", parts[i]) for i in taken if len(parts[i]) <= _SURE_DIGITS])
+        if len(numbers) == len(taken) and all(parts[i] == number for i, number in same):
+            return shape, numbers
+    shape, literals = _normalised(text)
+    if known is None and literals and 1 < len(parts) <= 2 * _RUNS_MAX + 1:
+        _remember(parts, shape, literals)
+    return shape, literals
+
+
+def _remember(parts: list[str], shape: str, literals: tuple[Literal, ...]) -> None:
+    """Keeps a shape whose literals are all small integers, each one of the runs of digits of `parts`."""
+    taken: list[int] = []
+    chunks = _PLACES.split(shape)
+    at = len(chunks[0])
+    starts = list(itertools.accumulate(map(len, parts), initial=0))
+    for (kind, number), chunk in zip(literals, chunks[1:], strict=True):
+        place = bisect.bisect_left(starts, at)
+        if kind != "int4" or len(number) > _SURE_DIGITS or not place & 1 or parts[place : place + 1] != [number]:
+            return
+        taken.append(place)
+        at += len(number) + len(chunk)
+    same = tuple((i, parts[i]) for i in range(1, len(parts), 2) if i not in taken)
+    if len(_shapes) >= _SHAPES_KEPT:
+        _shapes.clear()
+    _shapes[tuple(parts[::2])] = shape, tuple(taken), same
+
+
+_PLACES: Final = re.compile(r"\$[0-9]+")
+
+
+def _normalised(text: str) -> tuple[str, tuple[Literal, ...]]:
+    """`normalise`, read anew."""
     lower = text.lower()
     if lower[:6] not in _PLAIN:
         return text, ()

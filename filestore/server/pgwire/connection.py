@@ -44,7 +44,7 @@ QUEUED_BYTES_MAX: Final = 1 << 20
 AUTHENTICATION_SECONDS: Final = 60
 # Messages of one connection that are served before the loop looks at the others.
 BURST: Final = 200
-SHORT: Final = b"BP"  # what begins with Bind or Parse may have a short way
+SHORT: Final = b"BPQ"  # what begins with Bind, Parse or Query may have a short way
 SECRET_BYTES: Final = 4
 # Stands for a group of messages that was read with its Sync: after an error in it, too, the client is told "ready".
 WHOLE: Final = m.Query("")

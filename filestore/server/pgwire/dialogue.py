@@ -167,17 +167,10 @@ class Dialogue:
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
-    def query(self, message: m.Query) -> Steps[None] | None:
+    def query(self, message: m.Query) -> Steps[None]:
         """Runs every statement of the string; one implicit transaction unless they say otherwise."""
         self._drop_portal("")
         self._statements.pop("", None)
-        answer = self._points.simple(message.text)
-        if answer is None:
-            return self._query(message)
-        self._tell_changes()
-        return self._say(answer)
-
-    def _query(self, message: m.Query) -> Steps[None]:
         statements = self.session.parse(message.text)
         if not statements:
             self.out.append(r.EMPTY_QUERY)

@@ -3,9 +3,8 @@
 A driver that runs a statement sends (Parse,) Bind, (Describe,) Execute, Sync in one piece, always in the same bytes
 but for the parameters. `PointAnswers.answer` recognises such a piece of a known statement, and has `Session.run_point`
 answer a SELECT in one compiled call, and `Session.attempt` run what writes one row, without making messages and
-portals of it; so with BEGIN and COMMIT. `PointAnswers.simple` does the same for a Query whose shape is known. Whatever
-is not exactly that, has to wait for others, or fails is left to the dialogue, which says the same bytes, only slower;
-nothing has happened then.
+portals of it; so with BEGIN and COMMIT, and with a Query whose shape is known. Whatever is not exactly that, has to
+wait for others, or fails is left to the dialogue, which says the same bytes, only slower; nothing has happened then.
 
 Source: PostgreSQL 15, 55.2.3 and 55.7. Thread rule: the loop's thread.
 """
@@ -41,6 +40,7 @@ _TAIL: Final = _DESCRIBE + _EXECUTE_SYNC
 _DESCRIBED_HEAD: Final = r.BIND_COMPLETE + r.NO_DATA
 _BIND: Final = ord("B")
 _PARSE: Final = ord("P")
+_QUERY: Final = ord("Q")
 _HEADER: Final = 5  # type and length
 
 # The end of an answer: how many rows, and ReadyForQuery by transaction status.
@@ -96,7 +96,8 @@ class PointAnswers:
 
     def answer(self, data: bytes) -> bytes | Ending | None:
         """The whole answer to what was read, None when the dialogue has to give it."""
-        return self._parsed(data) if data[0] == _PARSE else self._bound(data)
+        kind = data[0]
+        return self._bound(data) if kind == _BIND else self._queried(data) if kind == _QUERY else self._parsed(data)
 
     def _parsed(self, data: bytes) -> bytes | Ending | None:
         """The answer to a piece that parses an unnamed statement again first."""
@@ -228,14 +229,24 @@ class PointAnswers:
 
     # --- simple queries ----------------------------------------------------------------------------------------------
 
-    def simple(self, text: str) -> bytes | Ending | None:
-        """The whole answer to a Query, None when the dialogue has to give it."""
+    def _queried(self, data: bytes) -> bytes | Ending | None:
+        """The answer to a piece that is one Query."""
+        last = len(data) - 1
+        if last > _TEXT_MAX or last != int.from_bytes(data[1:_HEADER], "big") or data.find(0, _HEADER) != last:
+            return None
+        try:
+            answer = self._simple(data[_HEADER:last].decode())
+        except UnicodeDecodeError:
+            return None
+        if answer is not None:
+            self._statements.pop("", None)
+        return answer
+
+    def _simple(self, text: str) -> bytes | Ending | None:
         session = self._session
         if len(text) <= _BLOCK_TEXT_MAX:
             command = _BLOCK_TEXTS.get(text.rstrip(";").upper())
             return None if command is None else self._block(command, b"")
-        if len(text) > _TEXT_MAX:
-            return None
         shape, literals = normalise(text)
         with self._lock:
             prepared = session.planned_before(shape, literals)

@@ -4,6 +4,8 @@ means."""
 from __future__ import annotations
 
 import decimal
+import itertools
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from filestore import errors
 from filestore.query import expr as e
 from filestore.query.coerce import number_literal
 from filestore.query.explain import plan_lines
-from filestore.query.lexer import normalise, split, string_value, tokens
+from filestore.query.lexer import _normalised, normalise, split, string_value, tokens
 from filestore.query.rules.fold_constants import fold_constants
 from filestore.query.rules.traversal import bottom_up, map_exprs
 from filestore.types import INT4, INT8, NUMERIC
@@ -125,6 +127,27 @@ def test_left_alone(text: str) -> None:
         assert literal in text
     if "between" not in text:
         assert (key, taken) == (text, ())
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "select a from t1 where a = # and b in (#, #) and c between # and #",
+        "select a from t# where a = # or b = '#'",
+        "insert into t values (#, -#, +#), (#.#, #, 'x#')",
+        "update t set a = a + # where a = # and b = #.# and c = 1#",
+        "delete from t where a = #x or a = # limit #",
+        "select a, # from t where a = # and e = -#",
+    ],
+)
+def test_what_was_read_before_is_read_the_same(template: str, seed: int) -> None:
+    rng = random.Random(seed)
+    sizes = [1, 2, 5, 9, 10, 19]
+    for _ in range(200):
+        runs = [str(rng.randrange(10 ** rng.choice(sizes))) for _ in range(template.count("#"))]
+        runs = [rng.choice(["7", "2147483647", "2147483648", "9223372036854775808", "007", run]) for run in runs]
+        text = "".join(a + b for a, b in itertools.zip_longest(template.split("#"), runs, fillvalue=""))
+        assert normalise(text) == _normalised(text), text
 
 
 def substituted(sql: str) -> list[str]:

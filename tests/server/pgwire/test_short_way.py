@@ -81,7 +81,7 @@ def test_short_and_long_way_say_the_same(dsn, monkeypatch, prepare):
     for short in (True, False):
         if not short:
             monkeypatch.setattr(PointAnswers, "answer", lambda self, data: None)
-            monkeypatch.setattr(PointAnswers, "simple", lambda self, text: None)
+            monkeypatch.setattr(PointAnswers, "_simple", lambda self, text: None)
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("drop table if exists short_way")
             connection.execute("create table short_way (k int4 primary key, n int4, s text)")
