@@ -40,7 +40,7 @@ FEW_RECORDS: Final = 8
 
 
 class RecordKind(enum.IntEnum):
-    """What a payload is. Numbers are on disk: never reuse one."""
+    """What a payload is. Numbers are on disk: never reuse one; 5 and 6 had a meaning once."""
 
     ROWS = 1  # row images of new versions
     ENDS = 2  # addresses whose versions ended

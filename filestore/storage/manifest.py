@@ -21,7 +21,7 @@ import google_crc32c
 import numpy as np
 
 from filestore.errors import DataCorrupted, DiskFull, IncompatibleFormat, StorageFailed
-from filestore.hal import FileSystem
+from filestore.hal import File, FileSystem
 from filestore.storage import crash_points
 from filestore.storage.layout import (
     BLOCK,
@@ -183,17 +183,36 @@ def read(fs: FileSystem, path: str = MANIFEST_FILE) -> tuple[Manifest, list[tupl
     """
     file = fs.open(path, read_only=True)
     try:
-        data = file.read_at(0, file.size())
+        data, damage = _read_copies(file)
     finally:
         file.close()
-    damage: list[tuple[int, str]] = []
+    told = dict(damage)
     for offset, copy in copies(data):
+        if offset in told:
+            continue
         try:
-            return decode(copy), [*damage, *_second_damage(data, offset)]
+            return decode(copy), damage or _second_damage(data, offset)
         except DataCorrupted as error:
             damage.append((offset, error.message))
     what = "; ".join(f"at offset {offset}: {problem}" for offset, problem in damage)
     raise DataCorrupted(f"file {path} is damaged, both copies: {what}")
+
+
+def _read_copies(file: File) -> tuple[Bytes, list[tuple[int, str]]]:
+    """(the file's bytes, damage). A copy that the disk cannot read is zeros: the other one may be good."""
+    size = file.size()
+    try:
+        return file.read_at(0, size), []
+    except StorageFailed:
+        half = size // 2
+        data, damage = np.zeros(size, np.uint8), []
+    for offset in (0, half):
+        try:
+            part = file.read_at(offset, half)
+            data[offset : offset + part.size] = part
+        except StorageFailed as error:
+            damage.append((offset, error.message))
+    return data, damage
 
 
 def _second_damage(data: Bytes, offset: int) -> list[tuple[int, str]]:

@@ -201,9 +201,11 @@ class PageStore:
     def _read_pages(self, slot: int, count: int) -> Bytes:
         """The bytes of adjacent pages, as far as the file goes; zeros for pages that the disk cannot read."""
         try:
-            return self._pages_file().read_at(slot * PAGE_SIZE, count * PAGE_SIZE)
+            file = self._pages_file()
         except FileNotFoundError as error:
             raise DataCorrupted(f"file {PAGES_FILE} is missing") from error
+        try:
+            return file.read_at(slot * PAGE_SIZE, count * PAGE_SIZE)
         except StorageFailed as error:
             if count == 1:
                 self._unreadable[slot] = error.message

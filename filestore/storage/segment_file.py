@@ -19,6 +19,7 @@ unlinked. It does not do: deciding how to encode a column, visibility, compressi
 from __future__ import annotations
 
 import enum
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from filestore.errors import DataCorrupted, DiskFull, IncompatibleFormat
+from filestore.errors import DataCorrupted, DiskFull, IncompatibleFormat, StorageFailed
 from filestore.hal import File, FileSystem
 from filestore.hal.memory import aligned_buffer
 from filestore.storage import crash_points
@@ -54,6 +55,7 @@ from filestore.storage.layout import (
 from filestore.storage.manifest import SealedRef
 
 Array = NDArray[Any]
+LOG: Final = logging.getLogger("filestore.storage")
 CHUNK_BYTES: Final = 1 << 20  # unit of checking: small enough to find damage, large enough to read at full rate
 SEALED_SUFFIX: Final = ".seg"
 STAGING_BYTES: Final = 4 << 20  # direct writes of 4 MiB reach the device's rate
@@ -345,12 +347,21 @@ class SealedFile:
             return self._fs.open(self.path, read_only=True)
         except FileNotFoundError as error:
             raise DataCorrupted(f"file {self.path} is missing") from error
+        except StorageFailed as error:
+            raise DataCorrupted(error.message) from error
+
+    def _read(self, file: File, offset: int, length: int) -> Bytes:
+        """What exists of some bytes. What the disk cannot read is damage to this file, no end of the store (R36)."""
+        try:
+            return file.read_at(offset, length)
+        except StorageFailed as error:
+            raise DataCorrupted(error.message) from error
 
     def _damage(self, offset: int, problem: str) -> DataCorrupted:
         return DataCorrupted(f"file {self.path} is damaged at offset {offset}: {problem}")
 
     def _read_header(self, file: File) -> None:
-        block = file.read_at(0, BLOCK)
+        block = self._read(file, 0, BLOCK)
         if block.size < BLOCK:
             raise self._damage(0, "it has no header block")
         fields = _HEADER.unpack(block[: _HEADER.size].tobytes())
@@ -378,7 +389,7 @@ class SealedFile:
 
     def _read_footer(self, file: File) -> None:
         offset, length, crc = self._footer
-        footer = file.read_at(offset, round_up(length))
+        footer = self._read(file, offset, round_up(length))
         if footer.size != round_up(length) or google_crc32c.value(footer) != crc:
             raise self._damage(offset, "the footer's checksum does not match")
         buffers, chunks = self._counts
@@ -418,11 +429,17 @@ class SealedFile:
         crcs = self._chunks["crc"][int(row["first_chunk"]) :]
         for piece in range(0, length, STAGING_BYTES):
             wanted = min(STAGING_BYTES, length - piece)
-            data = file.read_at(start + piece, wanted)
+            whole: Bytes | None = None
+            try:
+                whole = self._read(file, start + piece, wanted)
+            except DataCorrupted as error:
+                LOG.debug("chunk by chunk, so that a bad sector costs its chunk: %s", error.message)
             for low in range(0, wanted, CHUNK_BYTES):
-                chunk = data[low : min(low + CHUNK_BYTES, wanted)]
-                offset = start + piece + low
-                crc = int(crcs[(piece + low) // CHUNK_BYTES])
-                if chunk.size == 0 or chunk_crc(self._uuid, offset, chunk) != crc:
-                    size = min(CHUNK_BYTES, wanted - low)
+                offset, size = start + piece + low, min(CHUNK_BYTES, wanted - low)
+                try:
+                    chunk = self._read(file, offset, size) if whole is None else whole[low : low + size]
+                except DataCorrupted as error:
+                    yield error
+                    continue
+                if chunk.size < size or chunk_crc(self._uuid, offset, chunk) != int(crcs[(piece + low) // CHUNK_BYTES]):
                     yield self._damage(offset, f"the checksum of {size} bytes does not match")

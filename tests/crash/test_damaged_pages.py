@@ -78,7 +78,7 @@ def pages(disk: SimulatedDisk) -> list[tuple[str, int]]:
 
 
 def owner(database: Database, arena: str) -> str:
-    number = int(re.match(r"[ti](\d+)", arena).group(1))  # type: ignore[union-attr]
+    number = int(re.match(r"[ti](\d+)", arena).group(1))
     return next(t.name for t in database.engine.registry.tables() if t.storage_id == number)
 
 
@@ -227,6 +227,48 @@ def test_a_damaged_file_of_a_segment_costs_its_table(sound: tuple[SimulatedDisk,
         run(database.session(), f"SELECT * FROM {lost}")
     for table in set(TABLES) - {lost}:
         assert contents(database, table) == expected[table]
+    database.close()
+
+
+@pytest.mark.parametrize("what", ["the file", "its head", "its footer"])
+def test_a_file_of_a_segment_that_the_disk_cannot_read_costs_its_table(
+    sound: tuple[SimulatedDisk, dict[str, Rows]], what: str
+) -> None:
+    disk, expected = sound[0].clone(), sound[1]
+    name = sorted(manifests.read(disk)[0].sealed)[0]
+    fault = disk.fail("open" if what == "the file" else "read", name, nth=2 if what == "its footer" else 1)
+    database = Database.over(disk, options())
+    assert fault.injected == 1
+    assert database.engine.failed is None, "reading is no reason to end the store"
+    lost = next(t.name for t in database.engine.registry.tables() if f"/{t.storage_id}/" in name)
+    for _ in range(2):
+        with pytest.raises(errors.DataCorrupted, match=re.escape(name)) as refused:
+            run(database.session(), f"SELECT * FROM {lost}")
+    assert "EIO" in refused.value.message
+    for table in set(TABLES) - {lost}:
+        assert contents(database, table) == expected[table]
+        run(database.session(), f"INSERT INTO {table} VALUES (2000, 2, 'beside the damage')")
+    database.close()
+    disk.heal()
+    database = Database.over(disk, options())
+    assert contents(database, lost) == expected[lost], "the disk can read it again: all of it is there"
+    assert database.engine.check() == []
+    database.close()
+
+
+def test_a_column_that_the_disk_cannot_read_costs_itself(sound: tuple[SimulatedDisk, dict[str, Rows]]) -> None:
+    disk, expected = sound[0].clone(), sound[1]
+    database = Database.over(disk, options())
+    name = sorted(manifests.read(disk)[0].sealed)[0]
+    lost = next(t.name for t in database.engine.registry.tables() if f"/{t.storage_id}/" in name)
+    for nth in (1, 2):  # the column at once, then chunk by chunk
+        disk.fail("read", name, nth=nth)
+    with pytest.raises(errors.DataCorrupted, match=f"{re.escape(name)}.*EIO"):
+        run(database.session(), f"SELECT sum(size) FROM {lost}")
+    assert database.engine.failed is None
+    assert run(database.session(), f"SELECT count(name) FROM {lost}") == [(len(expected[lost]),)]
+    assert contents(database, lost) == expected[lost], "the next touch reads it again"
+    run(database.session(), f"INSERT INTO {lost} VALUES (3000, 3, 'behind the damage')")
     database.close()
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import random
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from filestore.hal import FileSystem
-from filestore.storage.log_record import Record, RecordKind, encode_group
+from filestore.storage.log_record import Record, encode_group
 from filestore.storage.segment_file import Role, SealedColumn, SealedContents
 from filestore.storage.store import CheckpointImage, PageImage, Store, StoreOptions, sealed_name
 
@@ -22,11 +23,13 @@ ELEMENTS = 6000  # three pages
 ARENA_BYTES = ELEMENTS * 8
 SEALED_EVERY = 16
 SEALED_LIVE = 3
+KIND = 6  # what tests/data holds; the store carries groups and leaves their meaning to who replays them
 
 
-def options(seed: int = 1, **changes: object) -> StoreOptions:
+def options(seed: int = 1, **changes: Any) -> StoreOptions:
     """Small files, no threads, reproducible salts."""
-    values = {"log_file_bytes": 32768, "batch_bytes": 8192, "threaded": False, "random": random.Random(seed).randbytes}
+    salts = random.Random(seed).randbytes
+    values: dict[str, Any] = {"log_file_bytes": 32768, "batch_bytes": 8192, "threaded": False, "random": salts}
     return StoreOptions(**{**values, **changes})
 
 
@@ -92,7 +95,7 @@ class Engine:
     def append(self, *, last_resort: bool = False) -> int:
         """Commits one transaction in memory; returns its end LSN."""
         t = self.count + 1
-        parts = encode_group(t * 10, t, [Record(RecordKind.ROWS, 7, payload(t))])
+        parts = encode_group(t * 10, t, [Record(KIND, 7, payload(t))])
         self.store.log.reserve(sum(map(len, parts)), last_resort=last_resort)
         lsn = self.store.log.append(parts)
         self.count = t
@@ -104,7 +107,7 @@ class Engine:
         last = self.count // SEALED_EVERY
         return {sealed_name(3, k) for k in range(max(1, last - SEALED_LIVE + 1), last + 1)}
 
-    def checkpoint(self, engine_lock: AbstractContextManager | None = None) -> None:
+    def checkpoint(self, engine_lock: AbstractContextManager[Any] | None = None) -> None:
         """Takes the image under the lock, writes it without."""
         with engine_lock or nullcontext():
             arena = self.store.arena("elements", ARENA_BYTES)
@@ -122,7 +125,8 @@ class Engine:
             k = int(name[-12:-4])
             file = self.store.open_sealed(name)
             assert file.begin == k
-            assert np.array_equal(file.buffer(0, Role.DATA), sealed_data(k)), name
+            data = file.buffer(0, Role.DATA)
+            assert data is not None and np.array_equal(data, sealed_data(k)), name
 
     def close(self) -> None:
         self.store.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_a_page_of_an_older_checkpoint_is_not_believed(sound: SimulatedDisk) -> 
     """A lost write leaves the old bytes, whose own checksum was right once."""
     disk = SimulatedDisk()
     engine = Engine.open(disk, model.options(1))
-    old = {}
+    old: dict[str, Any] = {}
     for _ in range(6):
         for _ in range(10):
             engine.append()
@@ -182,19 +183,50 @@ def test_an_unreadable_column_leaves_the_others_readable() -> None:
     store.write_sealed(name, SealedContents(1, 0, 3000, columns))
     disk.flip_bit(name, BLOCK + 24576 + 100)
     file = store.open_sealed(name)
-    assert np.array_equal(file.buffer(0, Role.DATA), columns[0].data)
+    assert (file.buffer(0, Role.DATA) == columns[0].data).all()
     for _ in range(2):
         with pytest.raises(DataCorrupted, match=rf"{name} is damaged at offset {BLOCK + 24576}"):
             file.buffer(1, Role.DATA)
-    assert np.array_equal(file.buffer(2, Role.DATA), columns[2].data)
+    assert (file.buffer(2, Role.DATA) == columns[2].data).all()
     store.close()
+
+
+def test_the_verifier_names_each_chunk_that_cannot_be_read() -> None:
+    disk = SimulatedDisk()
+    store = Store.open(disk, model.options(1))
+    assert list(store.recover()) == []
+    store.finish_recovery()
+    name = sealed_name(1, 0)
+    store.write_sealed(name, SealedContents(1, 0, 400_000, [SealedColumn(np.arange(400_000))]))
+    file = store.open_sealed(name)
+    for nth in (1, 3):  # all of it at once, then the second of its chunks
+        disk.fail("read", name, nth=nth)
+    (damage,) = file.verify()
+    assert damage.message.startswith(f"cannot read 1048576 bytes of file {name} at offset {BLOCK + (1 << 20)}: EIO")
+    store.close()
+
+
+@pytest.mark.parametrize("copy", [0, 1])
+def test_one_copy_of_the_manifest_that_cannot_be_read_is_survived_and_told(sound: SimulatedDisk, copy: int) -> None:
+    disk = sound.clone()
+    half = len(disk.files()["manifest"]) // 2
+    for nth in (1, 2 + copy):  # both at once, then one of them
+        disk.fail("read", "manifest", nth=nth)
+    found, damage = manifests.read(disk)
+    assert found == manifests.read(sound)[0]
+    assert [offset for offset, _ in damage] == [half * copy]
+    assert "EIO" in damage[0][1]
+    disk.heal()
+    disk.fail("read", "manifest", sticky=True)
+    with pytest.raises(DataCorrupted, match="both copies"):
+        Store.open(disk)
 
 
 def test_a_directory_of_another_version_is_refused(sound: SimulatedDisk) -> None:
     disk = sound.clone()
     found, _ = manifests.read(disk)
-    for changes in ({"incompatible": 4}, {"format_version": 2}):
-        manifests.switch(disk, replace(found, **changes), 0)
+    for changed in (replace(found, incompatible=4), replace(found, format_version=2)):
+        manifests.switch(disk, changed, 0)
         with pytest.raises(IncompatibleFormat):
             Store.open(disk)
     manifests.switch(disk, replace(found, read_only=1), 0)
