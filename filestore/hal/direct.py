@@ -17,9 +17,10 @@ import errno
 import os
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
+from filestore.errors import DiskFull, StorageFailed
 from filestore.hal.checked import CheckedFile, ShortTransfer
 from filestore.hal.counters import COUNTERS
 from filestore.hal.file import ALIGNMENT, Bytes
@@ -85,6 +86,8 @@ class PosixFile(CheckedFile):
         self._fd = fd
         # A handle that is dropped unclosed must not leak its descriptor; closing runs this once, either way.
         self._release = weakref.finalize(self, os.close, fd)
+        # Not before what closes stores at exit: the end of the process closes what is left.
+        self._release.atexit = False
 
     def _raw_size(self) -> int:
         return os.fstat(self._fd).st_size
@@ -187,12 +190,24 @@ class DirectFile(PosixFile):
         if len(runs) < POOL_MIN_RUNS:
             super()._write_runs(runs)
             return
-        shares = [runs[first::POOL_THREADS] for first in range(POOL_THREADS)]
-        pending = [_POOL.submit(self._write_share, share) for share in shares]
+        pending = [self._handed_over(runs[first::POOL_THREADS]) for first in range(POOL_THREADS)]
         # Wait for all before raising: the caller may reuse its buffers as soon as this returns.
         for failure in [task.exception() for task in pending]:
             if failure is not None:
                 raise failure
+
+    def _handed_over(self, runs: list[tuple[int, list[Bytes]]]) -> Future[None]:
+        """The writing of some runs on the pool; here and now while the interpreter ends, when pools take no more."""
+        try:
+            return _POOL.submit(self._write_share, runs)
+        except RuntimeError:
+            done: Future[None] = Future()
+            try:
+                self._write_share(runs)
+                done.set_result(None)
+            except (DiskFull, StorageFailed) as error:
+                done.set_exception(error)
+            return done
 
     def _write_share(self, runs: list[tuple[int, list[Bytes]]]) -> None:
         for offset, parts in runs:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import weakref
 from typing import Final
 
 from filestore.errors import DirectoryInUse, StorageFailed
@@ -25,20 +26,37 @@ from filestore.hal.file import DirectIO, File, checked_path
 LOG: Final = logging.getLogger("filestore.hal")
 FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
+NOTE_BYTES: Final = 32  # of the lock file: the holder's process id, then blanks
 
 
 class FileLock:
-    """An flock on an open file. It belongs to the open file, so it conflicts within a process too."""
+    """An flock on an open file. It belongs to the open file, so it conflicts within a process too.
+
+    A forked child has the open file as well; it closes it at once, or it would keep the lock from whoever comes after
+    its parent.
+    """
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd: int | None = fd
         self.path = path
+        _LOCKS.add(self)
 
     def release(self) -> None:
         """Lets go; harmless when done twice. The file stays, an unlink would race with the next holder."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+_LOCKS: Final[weakref.WeakSet[FileLock]] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for lock in list(_LOCKS):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class RealFileSystem:
@@ -133,7 +151,7 @@ class RealFileSystem:
             # flock, not fcntl(F_SETLK): a process-owned lock falls when any handle of the file is closed.
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            holder = _noted(fd)
             os.close(fd)
             who = f"process {holder}" if holder.isdigit() else "another process"
             raise DirectoryInUse(
@@ -143,10 +161,13 @@ class RealFileSystem:
         except OSError as error:
             os.close(fd)
             raise storage_error(error, f"cannot lock {path}") from error
-        # Informative only: the lock is the flock, not these bytes, so nothing is synced.
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
-        return FileLock(fd, path)
+        found = FileLock(fd, path)
+        try:
+            # Informative only: the lock is the flock, not these bytes, so nothing is synced, and a full disk opens.
+            os.pwrite(fd, f"{os.getpid()}\n".ljust(NOTE_BYTES).encode("ascii"), 0)
+        except OSError as error:
+            LOG.warning("cannot note this process in %s: %s", path, describe_error(error))
+        return found
 
     def free_bytes(self) -> int:
         found = os.statvfs(self.root)
@@ -154,6 +175,20 @@ class RealFileSystem:
 
     def _full(self, path: str) -> str:
         return os.path.join(self.root, checked_path(path)) if path else self.root
+
+
+def real_path(path: str) -> str:
+    """The absolute path without symbolic links: one directory has one."""
+    return os.path.realpath(path)
+
+
+def _noted(fd: int) -> str:
+    """What the holder of a lock has noted in its file; nothing when it cannot be read."""
+    try:
+        return os.pread(fd, NOTE_BYTES, 0).decode("ascii", "replace").strip()
+    except OSError as error:
+        LOG.debug("cannot read the lock file: %s", describe_error(error))
+        return ""
 
 
 def sync_directory(full: str) -> None:
@@ -174,6 +209,8 @@ def open_filesystem(root: str, *, direct: DirectIO = DirectIO.OPTIONAL) -> RealF
     full = os.path.abspath(root)
     try:
         if not os.path.isdir(full):
+            if os.path.lexists(full):
+                raise StorageFailed(f"cannot use {full}: it is not a directory")
             os.mkdir(full, DIRECTORY_MODE)
             sync_directory(os.path.dirname(full))
     except OSError as error:

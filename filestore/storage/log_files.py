@@ -205,16 +205,17 @@ class LogFiles:
         path, final = f"{LOG_DIR}/{PREPARE}{number}", f"{LOG_DIR}/{SPARE}{number}"
         file = self.fs.open(path, create=True)
         try:
-            self._write_zeros(file)
-            crash_points.reach("log:spare_written")
-            file.sync()
+            try:
+                self._write_zeros(file)
+                crash_points.reach("log:spare_written")
+                file.sync()
+            finally:
+                file.close()
+            crash_points.reach("log:spare_zeroed")
+            self.fs.rename(path, final)
         except DiskFull:
             self.fs.unlink(path)
             raise
-        finally:
-            file.close()
-        crash_points.reach("log:spare_zeroed")
-        self.fs.rename(path, final)
         crash_points.reach("log:spare_renamed")
         self.fs.sync_dir(LOG_DIR)
         crash_points.reach("log:spare_named")

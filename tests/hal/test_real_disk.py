@@ -14,13 +14,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from filestore.errors import DirectoryInUse, DiskFull, StorageFailed
-from filestore.hal import ALIGNMENT, COUNTERS, DirectIO, File, RealFileSystem, open_filesystem
+from filestore.hal import ALIGNMENT, COUNTERS, DirectIO, File, RealFileSystem, libc, open_filesystem
 from filestore.hal import direct as direct_io
 
 PAGE = ALIGNMENT
@@ -54,6 +55,34 @@ def test_lock_names_the_process_that_holds_it(tmp_path: pathlib.Path) -> None:
     lock.release()
     assert child(script, str(tmp_path)).stdout == "taken\n"
     open_filesystem(str(tmp_path)).lock().release()  # the child is gone, and its lock with it
+
+
+def test_a_lock_is_taken_on_a_full_disk(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The note of who holds it is for humans: the lock is the flock."""
+    (tmp_path / "LOCK").symlink_to("/dev/full")
+    filesystem = open_filesystem(str(tmp_path))
+    lock = filesystem.lock()
+    assert "ENOSPC" in caplog.text
+    lock.release()
+
+
+def test_many_runs_are_written_while_the_interpreter_ends(tmp_path: pathlib.Path) -> None:
+    """A store that its program forgot to close takes its last checkpoint then, when pools start nothing any more."""
+    program = textwrap.dedent("""
+        import atexit, sys
+        import numpy as np
+        from filestore.hal import open_filesystem
+        file = open_filesystem(sys.argv[1]).open("pages", create=True)
+
+        @atexit.register
+        def late():
+            file.write_many([(i * 8192, np.full(4096, i + 1, np.uint8)) for i in range(20)])
+            file.sync()
+    """)
+    ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    found = (tmp_path / "pages").read_bytes()
+    assert [found[i * 8192] for i in range(20)] == list(range(1, 21))
 
 
 def test_lock_falls_with_a_killed_process(tmp_path: pathlib.Path) -> None:
@@ -114,7 +143,7 @@ def test_mode_is_logged_and_leaves_nothing_behind(tmp_path: pathlib.Path, caplog
 def test_statx_names_an_alignment_that_ours_satisfies(tmp_path: pathlib.Path) -> None:
     fd = os.open(tmp_path / "a", os.O_RDWR | os.O_CREAT)
     try:
-        told = direct_io.dio_alignment(fd)
+        told = libc.dio_alignment(fd)
     finally:
         os.close(fd)
     if told is None or told[1] == 0:
@@ -187,7 +216,7 @@ def test_kernel_errors_become_typed_errors(
         file.write_at(0, data)
         return file
 
-    def failing(number: int):  # type: ignore[no-untyped-def]
+    def failing(number: int) -> Callable[..., int]:
         def call(*_: object) -> int:
             raise OSError(number, os.strerror(number))
 

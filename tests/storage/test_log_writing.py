@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 import time
 from collections import deque
+from typing import Any
 
 import pytest
 
-from filestore.errors import DataCorrupted, InternalError, StorageFailed
+from filestore.errors import DataCorrupted, DiskFull, InternalError, StorageFailed
 from filestore.hal import SimulatedDisk, open_filesystem
 from filestore.storage.log_record import Record, RecordKind, encode_group
 from filestore.storage.store import Store
@@ -25,7 +27,7 @@ def opened(disk: SimulatedDisk, **changes: object) -> Store:
     return store
 
 
-def group(t: int, size: int) -> list:
+def group(t: int, size: int) -> list[Any]:
     return encode_group(t, t, [Record(RecordKind.ROWS, t, random.Random(t).randbytes(size))])
 
 
@@ -281,3 +283,17 @@ def test_a_wait_wakes_a_blocked_thread() -> None:
     wait = Wait()
     threading.Timer(0.02, wait.finish).start()
     assert wait.block(5)
+
+
+def test_a_file_that_cannot_be_named_on_a_full_disk_leaves_nothing() -> None:
+    """A directory may have to grow for a name, and a megabyte nobody uses is what a full disk has not."""
+    disk = SimulatedDisk()
+    store = opened(disk)
+    before = sorted(disk.files())
+    fault = disk.fail("rename", "wal/prepare", error=errno.ENOSPC)
+    with pytest.raises(DiskFull):
+        store.log.files.make_spare()
+    assert fault.injected == 1
+    assert sorted(disk.files()) == before
+    store.log.files.make_spare()
+    store.close()
