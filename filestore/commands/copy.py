@@ -24,7 +24,7 @@ from filestore.query.bind_ddl import bind_checks, bind_default
 from filestore.query.copy import reader, writer
 from filestore.query.copy.files import open_output, read_chunks
 from filestore.query.copy.options import CopyOptions, copy_options
-from filestore.query.copy.parquet_format import ParquetChunk, read_parquet, write_parquet
+from filestore.query.copy.parquet_format import RowChunk, read_parquet, write_parquet
 from filestore.query.copy.stream import CopyChunk
 from filestore.query.evaluate import evaluate
 from filestore.query.executor import execute
@@ -61,7 +61,7 @@ def _check_target(options: CopyOptions, command: s.Copy) -> None:
         )
 
 
-def _ordinals(definition: TableDef, names: tuple[str, ...]) -> tuple[int, ...]:
+def ordinals_of(definition: TableDef, names: Sequence[str]) -> tuple[int, ...]:
     """Ordinals of the named columns, all for none. Raises 42703, 42701."""
     if not names:
         return tuple(range(len(definition.columns)))
@@ -85,7 +85,7 @@ def _copy_from(session: Session, command: s.Copy) -> Steps[Result]:
     found = session.catalog().required(command.table)
     yield from session.lock_table(found, LockMode.ROW_EXCLUSIVE)
     definition = session.catalog().required(command.table)
-    load = Load(session, definition, _ordinals(definition, command.columns))
+    load = Load(session, definition, ordinals_of(definition, command.columns))
     options = copy_options(command.options, reading=True, names=load.names, table=definition.name)
     _check_target(options, command)
     if command.target == "file":
@@ -170,7 +170,7 @@ class Load:
         for chunk in parser.finish():
             yield self.checked(chunk)
 
-    def checked(self, chunk: CopyChunk | ParquetChunk) -> Batch:
+    def checked(self, chunk: CopyChunk | RowChunk) -> Batch:
         """A chunk's rows, whole and checked; an error's context names the row. On a worker."""
         try:
             return self._complete(chunk.columns, chunk.length)
@@ -239,7 +239,7 @@ def _copy_to(session: Session, command: s.Copy) -> Steps[Result]:
         found = session.catalog().required(command.table)
         yield from session.lock_table(found, LockMode.ACCESS_SHARE)
         definition = session.catalog().required(command.table)
-        ordinals = _ordinals(definition, command.columns)
+        ordinals = ordinals_of(definition, command.columns)
         shown = [(definition.columns[i], i + 1) for i in ordinals]
         columns = tuple(p.OutputColumn(c.name, c.type, definition.oid, number) for c, number in shown)
         name, batches = definition.name, execute(p.Scan(columns, definition, ordinals), session.context())

@@ -32,8 +32,9 @@ from pyarrow import flight
 from filestore import errors
 from filestore.server import flight_rows
 from filestore.server.basic_auth import BasicAuth, host_of
+from filestore.server.flight_calls import Caller, Watch
 from filestore.server.flight_errors import flight_error, internal_fault
-from filestore.server.flight_requests import SqlRequest, TableRequest, described, ticketed
+from filestore.server.flight_requests import TableRequest, described, sql_text, ticketed
 
 if TYPE_CHECKING:
     from filestore.database import Database
@@ -63,52 +64,51 @@ class FlightService(flight.FlightServerBase):
     def __init__(self, database: Database, auth: BasicAuth, location: str, **options: Any) -> None:
         self._database = database
         self._auth = auth
+        self._watch = Watch()
         super().__init__(location, middleware={_AUTH: _HeadersFactory()}, **options)
 
     # --- what there is --------------------------------------------------------------------------------------------
 
     def get_flight_info(self, context: Any, descriptor: Any) -> Any:
-        with self._call(context) as user:
+        with self._call(context) as caller:
             request = described(descriptor)
-            return self._information(user, descriptor, request)
+            return _information(descriptor, request.ticket(), flight_rows.schema_of(caller, request))
 
     def get_schema(self, context: Any, descriptor: Any) -> Any:
-        with self._call(context) as user:
-            return flight.SchemaResult(flight_rows.schema_of(self._database, user, described(descriptor)))
+        with self._call(context) as caller:
+            return flight.SchemaResult(flight_rows.schema_of(caller, described(descriptor)))
 
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:
-        with self._call(context) as user:
+        with self._call(context):
             wanted = criteria.decode("utf-8", "replace") if criteria else ""
             found = []
-            for request in flight_rows.tables(self._database):
+            for request, schema in flight_rows.tables(self._database):
                 if wanted in request.table:
                     descriptor = flight.FlightDescriptor.for_path(request.schema or "", request.table)
-                    found.append(self._information(user, descriptor, request))
+                    found.append(_information(descriptor, request.ticket(), schema))
         return iter(found)
-
-    def _information(self, user: str, descriptor: Any, request: SqlRequest | TableRequest) -> Any:
-        schema = flight_rows.schema_of(self._database, user, request)
-        # No location: the same server. Ranges of segments will be endpoints of their own.
-        endpoint = flight.FlightEndpoint(request.ticket(), [])
-        return flight.FlightInfo(schema, descriptor, [endpoint], -1, -1)
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
     def do_get(self, context: Any, ticket: Any) -> Any:
-        with self._call(context) as user:
-            rows = flight_rows.Rows(self._database, user, ticketed(ticket), context.is_cancelled)
+        with self._call(context) as caller:
+            schema, batches = flight_rows.rows(caller, ticketed(ticket))
             # Not a RecordBatchReader: an error in one of those reaches the client with its traceback.
-            return flight.GeneratorStream(rows.schema, _clean(rows.batches()))
+            return flight.GeneratorStream(schema, _clean(batches))
 
     def do_put(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:
-        with self._call(context) as user:
+        with self._call(context) as caller:
             request = described(descriptor)
             if not isinstance(request, TableRequest):
                 raise errors.InvalidParameterValue(
                     "DoPut takes the path of a table", hint='FlightDescriptor.for_path("schema", "table")'
                 )
-            count = flight_rows.append(self._database, user, request, reader, context.is_cancelled)
+            count = flight_rows.append(caller, request, reader)
             writer.write(json.dumps({"rows": count}).encode())
+
+    def do_exchange(self, context: Any, descriptor: Any, reader: Any, writer: Any) -> None:  # noqa: ARG002
+        with self._call(context):
+            raise errors.FeatureNotSupported("DoExchange is not supported", hint="Use DoGet and DoPut.")
 
     # --- actions --------------------------------------------------------------------------------------------------
 
@@ -119,24 +119,32 @@ class FlightService(flight.FlightServerBase):
         ]
 
     def do_action(self, context: Any, action: Any) -> list[bytes]:
-        with self._call(context) as user:
+        with self._call(context) as caller:
             if action.type == "healthcheck":
                 return [b"ok"]
             if action.type != "execute":
                 raise errors.FeatureNotSupported(f"action {action.type} is not supported", hint="execute, healthcheck")
-            tag, count = flight_rows.execute(
-                self._database, user, _text(action.body.to_pybytes()), context.is_cancelled
-            )
+            tag, count = flight_rows.execute(caller, sql_text(action.body.to_pybytes()))
             return [json.dumps({"tag": tag, "rows": count}).encode()]
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _call(self, context: Any) -> Iterator[str]:
+    def _call(self, context: Any) -> Iterator[Caller]:
         """Admits the caller; lets nothing but Flight's own errors out, since any other shows the client a traceback."""
         with _errors():
             middleware = context.get_middleware(_AUTH)
-            yield self._auth.admit(host_of(context.peer()), middleware.authorization if middleware else None)
+            user = self._auth.admit(host_of(context.peer()), middleware.authorization if middleware else None)
+            yield Caller(self._database, user, context.is_cancelled, self._watch)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._watch.stop()
+
+
+def _information(descriptor: Any, ticket: Any, schema: Any) -> Any:
+    # No location: the same server. Ranges of segments will be endpoints of their own.
+    return flight.FlightInfo(schema, descriptor, [flight.FlightEndpoint(ticket, [])], -1, -1)
 
 
 @contextmanager
@@ -157,13 +165,6 @@ def _errors() -> Iterator[None]:
 def _clean(batches: Iterator[Any]) -> Iterator[Any]:
     with _errors():
         yield from batches
-
-
-def _text(body: bytes) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise errors.CharacterNotInRepertoire("the statement is not UTF-8") from None
 
 
 class FlightHandle:

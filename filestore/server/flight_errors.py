@@ -19,7 +19,7 @@ _CLASSES: Final[dict[str, Any]] = {
     "58": flight.FlightUnavailableError,
     "XX": flight.FlightInternalError,
 }
-_FIELDS: Final = ("schema", "table", "column", "datatype", "constraint", "detail", "hint", "position")
+_FIELDS: Final = ("schema", "table", "column", "datatype", "constraint", "detail", "hint", "position", "context")
 
 
 def internal_fault() -> errors.InternalError:

@@ -56,23 +56,32 @@ def ticketed(ticket: Any) -> Request:
         return _command(body)
     try:
         named = json.loads(body)["table"]
-    except (ValueError, KeyError, TypeError):
-        raise errors.InvalidParameterValue(
-            "the ticket is not one of this server's", hint='SQL text or {"table": "name"}'
-        ) from None
-    return _table([named] if isinstance(named, str) else list(named))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        named = None
+    if isinstance(named, str | list):
+        return _table([named] if isinstance(named, str) else named)
+    raise errors.InvalidParameterValue("the ticket is not one of this server's", hint='SQL text or {"table": "name"}')
 
 
 def _command(body: bytes) -> SqlRequest:
     if _FLIGHT_SQL in body[:80]:
         raise errors.FeatureNotSupported("Flight SQL is not supported", hint="Send the SQL text as the command.")
+    return SqlRequest(sql_text(body))
+
+
+def sql_text(body: bytes) -> str:
+    """A statement as it was sent. Raises 22021 for what the PostgreSQL port could not be sent either."""
+    if 0 in body:
+        raise errors.CharacterNotInRepertoire('invalid byte sequence for encoding "UTF8": 0x00')
     try:
-        return SqlRequest(body.decode())
+        return body.decode()
     except UnicodeDecodeError:
-        raise errors.CharacterNotInRepertoire("the command is not UTF-8 text") from None
+        raise errors.CharacterNotInRepertoire("the statement is not UTF-8 text") from None
 
 
-def _table(path: list[str]) -> TableRequest:
+def _table(path: list[Any]) -> TableRequest:
     if not 1 <= len(path) <= 2 or not all(isinstance(part, str) and part for part in path):
         raise errors.InvalidParameterValue("the path is not that of a table", hint="[table] or [schema, table]")
+    if any("\0" in part or part.encode(errors="replace").decode() != part for part in path):
+        raise errors.CharacterNotInRepertoire("a name in the path is not UTF-8 text, or holds a NUL")
     return TableRequest(path[0] if len(path) == 2 else None, path[-1])

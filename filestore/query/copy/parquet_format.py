@@ -35,8 +35,8 @@ DICTIONARY_BYTES = 3  # a string chunk with fewer bytes a row than this is a dic
 
 
 @dataclass(slots=True)
-class ParquetChunk:
-    """Rows of a row group; `first_row` is the file's row number, from 0, of the first."""
+class RowChunk:
+    """Rows of a file's row group or of an Arrow stream; `first_row` is the number, from 0, of the first."""
 
     columns: list[Vector]
     length: int
@@ -74,7 +74,7 @@ def read_parquet(
     table: str,
     settings: TextSettings | None = None,
     workers: int = 2,
-) -> Iterator[ParquetChunk]:
+) -> Iterator[RowChunk]:
     """The file's rows as stored-form vectors of `columns`, in their order and types.
 
     Errors with 58P01, 22P04 for a malformed file or other columns, 42804, 23502 and those of the values.
@@ -86,7 +86,7 @@ def read_parquet(
     for i in range(file.metadata.num_row_groups):
         starts.append(starts[-1] + file.metadata.row_group(i).num_rows)
     with ThreadPoolExecutor(max(1, workers), thread_name_prefix="parquet") as pool:
-        ahead: deque[Future[list[ParquetChunk]]] = deque()
+        ahead: deque[Future[list[RowChunk]]] = deque()
         try:
             for group in range(file.metadata.num_row_groups):
                 ahead.append(pool.submit(_read_group, job, group, starts[group]))
@@ -153,7 +153,7 @@ def _dictionary_columns(file: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_group(job: _Job, group: int, first_row: int) -> list[ParquetChunk]:
+def _read_group(job: _Job, group: int, first_row: int) -> list[RowChunk]:
     """One row group, on a worker thread."""
     try:
         file = pq.ParquetFile(job.path, metadata=job.metadata, read_dictionary=list(job.dictionaries))
@@ -167,7 +167,7 @@ def _read_group(job: _Job, group: int, first_row: int) -> list[ParquetChunk]:
         piece = data.slice(low, PIECE_ROWS)
         pairs = zip(job.order, job.columns, strict=True)
         vectors = [_column(job, piece[name], column, first_row + low) for name, column in pairs]
-        out.append(ParquetChunk(vectors, piece.num_rows, job.table, first_row + low))
+        out.append(RowChunk(vectors, piece.num_rows, job.table, first_row + low))
     return out
 
 

@@ -20,6 +20,7 @@ from pyarrow import flight
 from filestore.database import Database
 from filestore.server.flight import start_flight
 from filestore.server.pgwire.auth import verifier_of
+from filestore.txn.drive import drive
 from tests.conftest import close_sound
 
 
@@ -33,7 +34,7 @@ class Port:
 
     def sql(self, text: str, options: Any = None) -> dict[str, Any]:
         (result,) = list(self.client.do_action(flight.Action("execute", text.encode()), options))
-        return json.loads(result.body.to_pybytes())  # type: ignore[no-any-return]
+        return json.loads(result.body.to_pybytes())
 
     def query(self, text: str) -> pa.Table:
         information = self.client.get_flight_info(flight.FlightDescriptor.for_command(text))
@@ -105,6 +106,9 @@ def test_columns_go_by_name_and_all_or_nothing(port: Port) -> None:
         port.put(pa.table({"id": [30], "nonsense": [1]}), "item")
     with pytest.raises(flight.FlightServerError, match=r"22003|42804"):
         port.put(pa.table({"id": [2**40]}), "item")
+    with pytest.raises(flight.FlightServerError, match="23502") as caught:
+        port.put(pa.table({"id": pa.array([30, None], pa.int32())}), "item")
+    assert json.loads(caught.value.extra_info)["context"] == "COPY item, row 2"
     with pytest.raises(flight.FlightServerError, match="42P01"):
         port.put(pa.table({"id": [30]}), "itme")
     assert port.query("SELECT count(*) AS n FROM item")["n"].to_pylist() == [2]
@@ -138,6 +142,8 @@ def test_statements(port: Port) -> None:
         ("SELECT $1::integer", "42P02"),
         ("CREATE TABLE t (a integer)", "0A000"),
         ("SELECT 1; SELECT 2", "42601"),
+        ("", "0A000"),
+        ("SELECT '\0'", "22021"),
     ],
 )
 def test_errors_of_statements(port: Port, text: str, sqlstate: str) -> None:
@@ -150,6 +156,50 @@ def test_errors_of_statements(port: Port, text: str, sqlstate: str) -> None:
         assert str(caught.value).startswith(f"{sqlstate}: ")
         assert "Traceback" not in str(caught.value)
         assert json.loads(caught.value.extra_info)["sqlstate"] == sqlstate
+
+
+@pytest.mark.parametrize(
+    ("ticket", "sqlstate"),
+    [
+        (b"{", "22023"),
+        (b"{" + b"\xff", "22023"),
+        (b'{"rows": 1}', "22023"),
+        (b'{"table": 5}', "22023"),
+        (b'{"table": null}', "22023"),
+        (b'{"table": {"item": 1}}', "22023"),
+        (b'{"table": []}', "22023"),
+        (b'{"table": ["a", "b", "c"]}', "22023"),
+        (b'{"table": ["public", 1]}', "22023"),
+        (b'{"table":' + b"[" * 100_000, "22023"),
+        (b'{"table": "item\\u0000"}', "22021"),
+        (b'{"table": "item\\ud800"}', "22021"),
+        (b'{"table": "nowhere"}', "42P01"),
+        (b"\x00\x01\xff", "22021"),
+    ],
+)
+def test_tickets_that_are_none(port: Port, ticket: bytes, sqlstate: str) -> None:
+    with pytest.raises(flight.FlightError) as caught:
+        port.client.do_get(flight.Ticket(ticket))
+    fields = json.loads(caught.value.extra_info)
+    assert fields["sqlstate"] == sqlstate
+    assert "position" not in fields
+    assert "Traceback" not in str(caught.value)
+
+
+def test_what_is_not_built_is_refused_by_name(port: Port) -> None:
+    port.sql("CREATE TABLE item (a integer)")
+    for text in ("COPY item FROM STDIN", "COPY item TO STDOUT"):
+        with pytest.raises(flight.FlightError, match="0A000: COPY"):
+            port.sql(text)
+    with pytest.raises(flight.FlightError, match="0A000: action nonsense"):
+        list(port.client.do_action("nonsense"))
+    writer, reader = port.client.do_exchange(flight.FlightDescriptor.for_path("item"))
+    with pytest.raises(flight.FlightError, match="0A000: DoExchange") as caught:
+        reader.read_chunk()
+    assert "Traceback" not in str(caught.value)
+    with pytest.raises(flight.FlightError):
+        writer.close()
+    assert not port.database.sessions
 
 
 def test_an_error_in_the_middle_of_the_rows(port: Port) -> None:
@@ -171,10 +221,46 @@ def test_a_client_that_leaves_ends_the_query(port: Port) -> None:
     reader = port.client.do_get(flight.Ticket(b"SELECT a, repeat('x', 200) FROM item"))
     reader.read_chunk()
     reader.cancel()
-    deadline = time.monotonic() + 20
-    while port.database.sessions and time.monotonic() < deadline:
+    all_gone(port)
+
+
+def all_gone(port: Port, but: int = 0) -> None:
+    """Waits for the calls to end, far less long than the queries of these tests would take."""
+    deadline = time.monotonic() + 60
+    while len(port.database.sessions) > but and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not port.database.sessions
+    assert len(port.database.sessions) == but
+
+
+@pytest.mark.parametrize("call", ["get", "execute", "lock", "put"])
+def test_a_deadline_ends_what_computes_or_waits(port: Port, call: str) -> None:
+    port.sql("CREATE TABLE item (a integer)")
+    port.sql("INSERT INTO item SELECT i FROM generate_series(1, 300000) AS s(i)")
+    endless = "SELECT count(*) FROM item x, item y WHERE x.a + y.a = 0"
+    options = flight.FlightCallOptions(timeout=0.3)
+    held = port.database.session()
+    if call in ("lock", "put"):
+        for part in held.parse("BEGIN; LOCK TABLE item"):
+            drive(held.execute(part), port.database.lock, held.poll)
+
+    def put() -> None:
+        path = flight.FlightDescriptor.for_path("item")
+        writer, answers = port.client.do_put(path, pa.schema([("a", pa.int32())]), options)
+        writer.done_writing()
+        answers.read()
+        writer.close()
+
+    calls = {
+        "get": lambda: port.client.do_get(flight.Ticket(endless.encode()), options).read_all(),
+        "execute": lambda: port.sql(endless, options),
+        "lock": lambda: port.sql("DELETE FROM item", options),
+        "put": put,
+    }
+    with pytest.raises(flight.FlightTimedOutError):
+        calls[call]()
+    all_gone(port, but=1)
+    held.close()
+    assert port.sql("DELETE FROM item WHERE a = 1")["rows"] == 1
 
 
 def test_many_clients_at_once(port: Port) -> None:
