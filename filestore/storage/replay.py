@@ -41,7 +41,7 @@ from filestore.storage.vector import Array
 
 RUN_GROUPS: Final = 8192
 RUN_BYTES: Final = 32 << 20
-LEAP_MOST: Final = 1 << 20  # numbers that a table's segments may skip between two checkpoints: given-up bulk loads
+LEAP_MOST: Final = 1 << 16  # numbers that segments may skip between two checkpoints: 4 billion rows of given-up loads
 _KINDS: Final = np.array(list(RecordKind), np.int64)
 _NEWER: Final = "Open it with the version of FileStore that wrote it, or a newer one."
 
