@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from filestore import errors
+from filestore.query.context import Cancel
 from filestore.query.plan import OutputColumn
 from filestore.storage.vector import Batch
 from filestore.txn.drive import Steps
@@ -43,6 +46,54 @@ class CopyOut:
     chunks: Iterator[tuple[bytes, int]]
     quote: int = -1
     escape: int = -1
+
+
+class Unread(Iterator[Batch]):
+    """Batches made as they are asked for, until `make` makes all that are left: what an open cursor or portal shows is
+    settled when it is opened, and its snapshot takes every end that its own transaction writes for an earlier one
+    (`filestore.txn.snapshot`). Before rows are ended the session therefore makes the rest.
+
+    `cancel` is what stops the making, `inline` as in `Result`. Thread rule: one thread at a time.
+    """
+
+    def __init__(self, source: Iterator[Batch], cancel: Cancel, inline: bool) -> None:
+        self.cancel = cancel
+        self.inline = inline
+        self.complete = False
+        self._source = source
+        self._made: deque[Batch] = deque()
+        self._error: Exception | None = None
+
+    def __next__(self) -> Batch:
+        if self._made:
+            return self._made.popleft()
+        if self._error is not None:
+            raise self._error
+        try:
+            return next(self._source)
+        except BaseException:
+            self.complete = True
+            raise
+
+    def make(self) -> None:
+        """Makes what is left. An error is kept for who asks for the row; only a cancel is raised (57014)."""
+        if self.complete:
+            return
+        try:
+            self._made.extend(self._source)
+        except errors.QueryCanceled:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised when its row is asked for
+            self._error = error
+        self.complete = True
+
+    def close(self) -> None:
+        """Lets go of what the rows hold."""
+        self.complete = True
+        self._made.clear()
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakSet
 
 from filestore import commands, errors
 from filestore.catalog.names import SessionCatalog
@@ -37,7 +38,7 @@ from filestore.query.parse import parse
 from filestore.query.point_write import At, PointInsert
 from filestore.query.statements import Statement
 from filestore.query.widen import widened
-from filestore.result import CopyIn, Notice, Result
+from filestore.result import CopyIn, Notice, Result, Unread
 from filestore.settings import Settings
 from filestore.storage.schema import TableDef
 from filestore.storage.vector import Array, Batch, Vector
@@ -92,6 +93,7 @@ class Session:
         self.prepared: dict[str, Prepared] = {}
         self.cursors: dict[str, Cursor] = {}
         self.portals: Collection[str] = ()
+        self._unread: WeakSet[Unread] = WeakSet()  # by snapshots that know their transaction's own writes
         self._shapes: dict[object, Prepared] = {}
         self.transaction: Transaction | None = None
         self.explicit = False
@@ -344,25 +346,30 @@ class Session:
     def run(self, found: Planned, parameters: Sequence[Vector] = ()) -> Steps[Result]:
         """Runs a bound statement, whose tables are locked, in the session's transaction."""
         transaction, bound = self.begin(), found.bound
+        if bound.kind not in ("select", "insert"):
+            yield from self._make_unread()
         if found.write is not None and not transaction.read_only:
             written = yield from self._run_write(found, parameters, transaction)
             if written is not None:
                 return _answer(bound, written)
         context = self.context(parameters)
         if bound.kind == "select":
-            if self.explicit:
-                transaction.pin(context.snapshot)  # a cursor or portal may go on reading behind later statements
-            return Result(
-                "SELECT",
-                bound.plan.columns,
-                execute(bound.plan, context),
-                inline=self.reads_little(bound),
-                counts_rows=True,
-            )
+            transaction.pin(context.snapshot)  # a cursor or portal may go on reading behind later statements
+            batches, inline = execute(bound.plan, context), self.reads_little(bound)
+            if context.snapshot.mark:
+                batches = Unread(batches, context.cancel, inline)
+                self._unread.add(batches)
+            return Result("SELECT", bound.plan.columns, batches, inline, counts_rows=True)
         if transaction.read_only:
             raise errors.ReadOnlyTransaction(f"cannot execute {bound.kind.upper()} in a read-only transaction")
         write = dml.WriteContext(self.engine, transaction, context, lambda plan: self.run_source(plan, bound, context))
         return _answer(bound, (yield from dml.run(bound.plan, write)))
+
+    def _make_unread(self) -> Steps[None]:
+        """Makes what open cursors and portals have still to show and would lose by what this statement ends."""
+        for rows in [u for u in self._unread if not u.complete]:
+            self.resume(rows.cancel)
+            yield from self._aside(rows.inline, rows.make)
 
     def _run_write(
         self, found: Planned, parameters: Sequence[Vector], transaction: Transaction
@@ -392,7 +399,7 @@ class Session:
         if transaction is None:
             self.settings.statement_us = time.time_ns() // 1000
             transaction = self.begin()
-        if transaction.read_only or transaction.registry is not None or not engine.defined:
+        if transaction.read_only or transaction.registry is not None or not engine.defined or self._unread:
             return None
         self.statement_text = prepared.text
         if not engine.locks.try_acquire(transaction, found.write.table.oid, LockMode.ROW_EXCLUSIVE):

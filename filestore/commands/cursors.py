@@ -1,7 +1,8 @@
 """DECLARE, FETCH, MOVE, CLOSE: cursors over a query's rows, forward and back.
 
 A cursor keeps its query's iterator and, unless it is NO SCROLL, the batches already made, so that it can go back; rows
-it has not reached have not been computed. It ends with its transaction; WITH HOLD is refused by name.
+it has not reached have not been computed, unless a later statement of its transaction was to change some
+(`filestore.result.Unread`). It ends with its transaction; WITH HOLD is refused by name.
 """
 
 from __future__ import annotations
@@ -85,9 +86,6 @@ def run(session: Session, command: Command, parameters: Sequence[Vector] = ()) -
             result = yield from session.execute(statement, parameters)
             assert result.columns is not None
             cursor = Cursor(result.columns, result.batches, session.cancel, result.inline, scroll, command.binary)
-            if session.begin().writes:
-                # What later statements of the same transaction end, a snapshot takes for ended by earlier ones.
-                yield from _made(session, cursor)
             session.cursors[name] = cursor
             return Result("DECLARE CURSOR")
         case s.Fetch():
@@ -140,16 +138,6 @@ def _fetched(session: Session, cursor: Cursor, command: s.Fetch) -> Steps[tuple[
     job = Job(session.database.workers, lambda: fetch(cursor, command.direction, command.count))
     yield job
     return job.value()
-
-
-def _made(session: Session, cursor: Cursor) -> Steps[None]:
-    """Makes all rows of a cursor."""
-    if cursor.inline:
-        cursor.reach(None)
-        return
-    job = Job(session.database.workers, lambda: cursor.reach(None))
-    yield job
-    job.value()
 
 
 def goes_back(cursor: Cursor, direction: str, count: int | None) -> bool:

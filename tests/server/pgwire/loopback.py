@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from ssl import SSLContext
 from typing import Any
 
 from filestore.server.pgwire import messages as m
@@ -23,10 +24,10 @@ class Loopback:
     def __init__(self, database: Any, password: str | None = None, address: str | None = "127.0.0.1") -> None:
         self.database = database
         self.authenticator = Authenticator(lambda user: password if user == "postgres" else None)
-        self.tls = None
+        self.tls: SSLContext | None = None
         self.workers = ThreadPoolExecutor(4)
         self.address = address
-        self.port = 54321
+        self.port: int | None = 54321
         self.written = bytearray()
         self.closed = False
         self.reading = True
@@ -99,13 +100,15 @@ class Loopback:
         out: list[r.Reply | bytes] = []
         raw = bytes(self.written)
         self.written.clear()
-        while raw:
-            if raw[:1] in (b"S", b"N") and len(raw) == 1:
-                out.append(raw)
+        at = 0
+        while at < len(raw):
+            kind = raw[at : at + 1]
+            if kind in (b"S", b"N") and len(raw) == at + 1:
+                out.append(kind)
                 break
-            end = 1 + int.from_bytes(raw[1:5], "big")
-            out.append(r.decode_reply(raw[:1], raw[5:end]))
-            raw = raw[end:]
+            end = at + 1 + int.from_bytes(raw[at + 1 : at + 5], "big")
+            out.append(r.decode_reply(kind, raw[at + 5 : end]))
+            at = end
         return out
 
     def start(self, **parameters: str) -> list[r.Reply | bytes]:

@@ -14,8 +14,12 @@ from collections.abc import Iterator
 import asyncpg
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
+from filestore.server.pgwire import messages as m
+from filestore.server.pgwire import replies as r
 from tests.server.pgwire.conftest import Running
+from tests.server.pgwire.loopback import Loopback
 
 # Reads 10**10 rows to find none: it ends only by being broken off.
 ENDLESS = "SELECT count(*) FROM generate_series(1, 100000) a, generate_series(1, 100000) b WHERE a.a + b.b = 0"
@@ -93,7 +97,7 @@ def test_types_that_are_not_built_are_refused_by_name(connection: psycopg.Connec
         connection.execute("SELECT 1 WHERE 1 = ANY(%s)", ([1, 2],))
     connection.rollback()
     with pytest.raises(psycopg.errors.FeatureNotSupported, match="jsonb"):
-        connection.execute("SELECT %s", (psycopg.types.json.Jsonb(1),))
+        connection.execute("SELECT %s", (Jsonb(1),))
 
 
 def test_a_slow_fetch_stops_nobody_else_and_can_be_cancelled(connection: psycopg.Connection, dsn: str) -> None:
@@ -188,3 +192,94 @@ def test_names_of_tables_as_parameters(connection: psycopg.Connection) -> None:
     assert row == ('"odd one"."Table"', 1259, "integer")
     with pytest.raises(psycopg.errors.UndefinedTable, match='relation "odd one" does not exist'):
         connection.execute("SELECT %s::regclass", ('"odd one"',))
+
+
+# More than a scan makes at once, too few for threads that make them ahead.
+MANY = 90_000
+
+
+def many_rows(connection: psycopg.Connection, name: str) -> None:
+    connection.execute(f"CREATE TABLE {name} (a int PRIMARY KEY, b int)")
+    connection.execute(f"INSERT INTO {name} SELECT g, 0 FROM generate_series(1, {MANY}) g")
+    connection.commit()
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(
+    "change", ["UPDATE {} SET b = b + 1", "DELETE FROM {} WHERE a > 5", "UPDATE {} SET b = 1 WHERE a = 80001"]
+)
+def test_a_portal_goes_on_showing_what_it_saw(
+    connection: psycopg.Connection, port: Running, own: bool, change: str
+) -> None:
+    """PostgreSQL 15's answers: what its transaction changes later is nothing to a portal or cursor that is open."""
+    name = f"seen_{own}_{change[:6]}_{len(change)}"
+    many_rows(connection, name)
+
+    async def main() -> tuple[int, int]:
+        reader = await asyncpg.connect(host="127.0.0.1", port=port.port, user="postgres")
+        try:
+            async with reader.transaction():
+                if own:
+                    await reader.execute(f"UPDATE {name} SET b = 7 WHERE a % 10 = 1")
+                cursor = await reader.cursor(f"SELECT a, b FROM {name} WHERE a > 0")
+                rows = await cursor.fetch(3)
+                await reader.execute(change.format(name))
+                rows += await cursor.fetch(MANY)
+                return len(rows), sum(row[1] for row in rows)
+        finally:
+            await reader.close()
+
+    assert asyncio.run(main()) == (MANY, 7 * own * MANY // 10)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_cursor_goes_on_showing_what_it_saw(connection: psycopg.Connection, own: bool) -> None:
+    name = f"kept_{own}"
+    many_rows(connection, name)
+    if own:
+        connection.execute(f"UPDATE {name} SET b = 7 WHERE a % 10 = 1")
+    with connection.cursor("some", scrollable=True) as cursor:
+        cursor.execute(f"SELECT a, b FROM {name}")
+        rows = cursor.fetchmany(3)
+        connection.execute(f"DELETE FROM {name} WHERE a > 5")
+        rows += cursor.fetchall()
+        assert (len(rows), sum(row[1] for row in rows)) == (MANY, 7 * own * MANY // 10)
+        cursor.scroll(0, mode="absolute")
+        assert len(cursor.fetchall()) == MANY
+    assert connection.execute(f"SELECT count(*) FROM {name}").fetchone() == (5,)
+
+
+def test_an_error_in_rows_that_nobody_asks_for_is_nobodys(connection: psycopg.Connection) -> None:
+    """What a cursor has still to show is made before a write, its errors wait until the row is asked for."""
+    many_rows(connection, "divided")
+    connection.execute("UPDATE divided SET b = 7 WHERE a = 1")
+    connection.execute("DECLARE c CURSOR FOR SELECT 1 / (80000 - a) FROM divided")
+    assert connection.execute("FETCH 2 FROM c").fetchall() == [(0,), (0,)]
+    assert connection.execute("UPDATE divided SET b = 8 WHERE a = 2").rowcount == 1
+    assert connection.execute("FETCH 2 FROM c").fetchall() == [(0,), (0,)]
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        connection.execute("FETCH ALL FROM c")
+
+
+def test_making_what_a_cursor_has_still_to_show_can_be_cancelled(connection: psycopg.Connection) -> None:
+    connection.execute("CREATE TABLE endless (a int)")
+    connection.execute("INSERT INTO endless VALUES (1)")
+    connection.execute(f"DECLARE slow CURSOR FOR {ENDLESS}")
+    threading.Timer(0.3, connection.cancel_safe).start()
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute("UPDATE endless SET a = 2")
+
+
+def test_a_portal_of_a_pipeline_goes_on_showing_what_it_saw(connection: psycopg.Connection, loopback: Loopback) -> None:
+    """The same in an implicit transaction, which lasts until Sync."""
+    many_rows(connection, "piped")
+
+    def run(text: str, portal: str = "", limit: int = 0) -> list[m.Message]:
+        return [m.Parse("", text, ()), m.Bind(portal, "", (), (), ()), m.Execute(portal, limit)]
+
+    loopback.send(*run("UPDATE piped SET b = 7 WHERE a % 10 = 1"), *run("SELECT a, b FROM piped", "p", 3), m.Flush())
+    loopback.send(*run("UPDATE piped SET b = 8"), m.Flush())
+    rest = loopback.send(m.Execute("p", 0), m.Sync())
+    rows = [reply.values for reply in rest if isinstance(reply, r.DataRow)]
+    assert len(rows) == MANY - 3
+    assert {b for _, b in rows} == {b"0", b"7"}
