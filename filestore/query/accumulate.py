@@ -46,8 +46,6 @@ from filestore.query.vectors import (
 from filestore.storage.vector import Array, Vector
 from filestore.types import FLOAT8, INT8, NUMERIC, Kind, SqlType
 
-_LOW_64 = (1 << 64) - 1
-
 
 class Accumulator(Protocol):
     """One aggregate call. Stateless: used by all threads at once."""
@@ -285,7 +283,7 @@ class Spread:
         scale = decimals.division_scale(spread, divisor)
         value = decimals.divide(spread, divisor)
         if self.root:
-            value = decimals.rounded(decimals._WORKING.sqrt(value), scale)
+            value = decimals.rounded(decimals.WORKING.sqrt(value), scale)
         return value
 
 

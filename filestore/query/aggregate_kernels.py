@@ -15,7 +15,6 @@ from filestore.query.kernels import WARMERS, frozen
 from filestore.query.string_kernels import byte_of
 
 _LENGTH = np.uint64(0xFFFFFFFF)
-_INT64_MAX = np.int64(2**63 - 1)
 
 
 @njit(nogil=True, cache=True)

@@ -19,7 +19,7 @@ import numpy as np
 from filestore import errors
 from filestore.query import plan as p
 from filestore.query.context import ExecutionContext
-from filestore.query.evaluate import evaluate
+from filestore.query.evaluate import evaluate, truth
 from filestore.query.expr import Expr
 from filestore.query.rows import describe_key, describe_row, stored_form
 from filestore.query.rules.traversal import has_subquery
@@ -250,19 +250,12 @@ def _holding(
     holds = np.ones(len(which), np.bool_)
     if again.predicate is not None and len(which):
         seen = Batch([*whole, *extras[:joined]], len(which))
-        holds = truth(evaluate(again.predicate, seen, ctx.execution), len(which))
+        holds = truth(evaluate(again.predicate, seen, ctx.execution))
     chosen, first = np.unique(which[holds], return_index=True)
     at = np.flatnonzero(holds)[first]
     extras = [v.take(at) for v in extras[:joined]]
     row = Batch([*(v.take(at) for v in whole), *extras], len(at))
     return chosen, [*extras, *(evaluate(x, row, ctx.execution) for x in again.values)]
-
-
-def truth(condition: Vector, length: int) -> Array:
-    """bool[length]: where a condition is true (null counts as false)."""
-    condition = broadcast(condition, length)
-    holds: Array = condition.plain().data.astype(np.bool_)
-    return holds if condition.valid is None else holds & condition.valid
 
 
 def _stored_rows(definition: TableDef, rows: Batch) -> Batch:

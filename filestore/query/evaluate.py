@@ -7,7 +7,10 @@ What is evaluated for which rows is part of the meaning: CASE and COALESCE evalu
 reach it, AND and OR a condition that may fail only for rows still undecided. A function of one dictionary-encoded
 column runs on the dictionary, each distinct value once.
 
-Not here: subqueries. `subquery.hold` replaces them by `Held` and `InSet` before a node runs.
+Thread rule: everything here on any thread; vectors are not changed once made.
+
+Not here: how subqueries are run (subquery.py). Before a node runs, `subquery.hold` replaces those that do not depend on
+its rows by `Held` and `InSet`.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from filestore.query.vectors import (
     concat,
     constant,
     empty_values,
+    from_python,
     null_vector,
     replaced,
     to_decimals,
@@ -38,6 +42,7 @@ from filestore.query.vectors import (
     typed,
 )
 from filestore.storage.vector import Array, Batch, Vector
+from filestore.types import Kind
 
 if TYPE_CHECKING:
     from filestore.query.context import ExecutionContext
@@ -167,6 +172,16 @@ def _param(expr: e.Param, batch: Batch, ctx: ExecutionContext) -> Vector:  # noq
 
 def _held(expr: Held, batch: Batch, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     return expr.vector
+
+
+def _outer_value(expr: e.OuterValue, batch: Batch, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return ctx.outer[expr.number]
+
+
+def _subquery(expr: e.Expr, batch: Batch, ctx: ExecutionContext) -> Vector:
+    from filestore.query.subquery import evaluated  # which is built on this module
+
+    return evaluated(expr, batch, ctx)
 
 
 def _call(expr: e.Call, batch: Batch, ctx: ExecutionContext) -> Vector:
@@ -360,7 +375,7 @@ def _in_list(expr: e.InList, batch: Batch, ctx: ExecutionContext) -> Vector:
     if (
         value.dictionary is not None
         and len(value.dictionary)
-        and all(isinstance(i, e.Const | Held) for i in expr.items)
+        and (isinstance(expr.items, e.Constants) or all(isinstance(i, e.Const | Held) for i in expr.items))
     ):
         words = value.dictionary
         return decoded(_in_items(expr, words, Batch([], len(words)), ctx), value)
@@ -369,6 +384,9 @@ def _in_list(expr: e.InList, batch: Batch, ctx: ExecutionContext) -> Vector:
 
 def _in_items(expr: e.InList, value: Vector, batch: Batch, ctx: ExecutionContext) -> Vector:
     n = len(value)
+    if isinstance(expr.items, e.Constants):
+        found = _table_of(expr.items, value).lookup([value], n) >= 0
+        return bools(found, value.valid)
     items = [ev(item, batch, ctx) for item in expr.items]
     found = np.zeros(n, np.bool_)
     unknown = np.zeros(n, np.bool_)
@@ -396,6 +414,19 @@ def _in_items(expr: e.InList, value: Vector, batch: Batch, ctx: ExecutionContext
     return bools(found, None if known.all() else known)
 
 
+def _table_of(items: e.Constants, value: Vector) -> KeyTable:
+    """A long list's keys, made once."""
+    if items.kept is None or items.kept[0] != value.type:
+        item_type = items[0].type
+        if item_type.kind is Kind.NUMERIC:  # with scales of their own
+            vectors = [constant(item_type, item.value) for item in items]
+        else:
+            vectors = [from_python(item_type, [item.value for item in items])]
+        items.kept = value.type, KeyTable([concat(vectors, value.type)], len(items))
+    table: KeyTable = items.kept[1]
+    return table
+
+
 def _in_set(expr: InSet, batch: Batch, ctx: ExecutionContext) -> Vector:
     n = batch.length
     if expr.empty:
@@ -410,24 +441,38 @@ def _in_set(expr: InSet, batch: Batch, ctx: ExecutionContext) -> Vector:
     if len(columns) == 1:
         known = found | ~(null_rows | expr.nulls)
     elif expr.nulls or null_rows.any():
-        known = found | ~_possible(expr, columns, null_rows, n)
+        known = found | ~_possible(expr, columns)
     value = found != expr.negated
     return bools(value, None if known.all() else known)
 
 
-def _possible(expr: InSet, columns: list[Vector], null_rows: Array, n: int) -> Array:
-    """Rows for which some row of the subquery is neither equal nor unequal: equal wherever neither side is null."""
-    out = np.zeros(n, np.bool_)
-    candidates = np.arange(n) if expr.nulls else np.flatnonzero(null_rows)
-    for row in candidates.tolist():
-        maybe = np.ones(len(expr.rows[0]), np.bool_)
-        for column, stored in zip(columns, expr.rows, strict=True):
-            one = column.slice(row, row + 1).plain()
-            if one.valid is not None and not one.valid[0]:
+def _possible(expr: InSet, columns: list[Vector]) -> Array:
+    """Rows for which some row of the subquery is neither equal nor unequal: equal wherever neither side is null.
+
+    Rows are taken together by where they have nulls, on both sides, and looked up by the columns left: the work grows
+    with the number of such patterns, not with the pairs of rows.
+    """
+    out = np.zeros(len(columns[0]), np.bool_)
+    for stored_nulls, stored in _by_nulls(expr.rows):
+        for own_nulls, rows in _by_nulls(columns):
+            left = np.flatnonzero(~(stored_nulls | own_nulls)).tolist()
+            if len(left) == len(columns):
+                continue  # neither has nulls: equal, which the set's own table has found, or unequal
+            if not left:
+                out[rows] = True
                 continue
-            maybe &= compare("eq", stored.plain(), one) | stored.nulls()
-        out[row] = maybe.any()
+            table = KeyTable([expr.rows[i].take(stored) for i in left], len(stored))
+            hit = table.lookup([columns[i].take(rows) for i in left], len(rows)) >= 0
+            out[rows[hit]] = True
     return out
+
+
+def _by_nulls(columns: Sequence[Vector]) -> list[tuple[Array, Array]]:
+    """(which columns are null, the positions of the rows where just these are) of every such pattern."""
+    nulls = np.stack([c.nulls() for c in columns], axis=1)
+    patterns, which = np.unique(nulls, axis=0, return_inverse=True)
+    which = which.reshape(-1)  # numpy 2.0 gives it another shape
+    return [(pattern, np.flatnonzero(which == i)) for i, pattern in enumerate(patterns)]
 
 
 EVALUATORS: dict[type, Callable[..., Vector]] = {
@@ -446,6 +491,11 @@ EVALUATORS: dict[type, Callable[..., Vector]] = {
     e.Coalesce: _coalesce,
     e.InList: _in_list,
     InSet: _in_set,
+    e.OuterValue: _outer_value,
+    e.Applied: _subquery,
+    e.ScalarSubquery: _subquery,
+    e.Exists: _subquery,
+    e.InSubquery: _subquery,
 }
 
 

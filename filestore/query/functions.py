@@ -301,10 +301,15 @@ KEYWORD_FUNCTIONS: Final[dict[str, SqlType]] = {
     "current_database": NAME,
 }
 
+CHANGING: Final = frozenset(
+    {"random", "clock_timestamp", "gen_random_uuid", "set_config", "current_setting", "pg_notify"}
+)
+"""Functions called anew for every row: their values change, or they do something, within a statement."""
+
 VOLATILE: Final = frozenset(
     {
-        "random", "clock_timestamp", "gen_random_uuid", "set_config", "txid_current", "pg_notify", "current_setting",
-        "now", "statement_timestamp", "current_date", "version", "pg_backend_pid", *KEYWORD_FUNCTIONS, "pg_typeof",
+        *CHANGING, "txid_current", "now", "statement_timestamp", "current_date", "version", "pg_backend_pid",
+        *KEYWORD_FUNCTIONS, "pg_typeof",
         *(name for names, _, _ in SESSION_FUNCTIONS for name in names.split()),
     }
 )  # fmt: skip

@@ -325,7 +325,6 @@ def _assembled(
     shape = Shape()
     types = [c.type for c in scan.columns]
     writer = Writer(types, shape)
-    writer.proofs = []
     written = [writer.condition(c) for c in conditions]
     strict = frozenset(i for c in conditions if not null_rejecting(c) for i in columns_read(c))
     key_columns = []

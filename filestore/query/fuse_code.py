@@ -83,11 +83,15 @@ class Shape:
 
 
 class Writer:
-    """Writes expressions over the scan's columns as code. Raises Unfit."""
+    """Writes expressions over the scan's columns as code. Raises Unfit.
+
+    `proofs` are the bounds of the words whose value must fit int64, which a morsel's ranges have to show.
+    """
 
     def __init__(self, types: Sequence[SqlType], shape: Shape) -> None:
         self.types = types
         self.shape = shape
+        self.proofs: list[Callable[[Ranges], Bounds]] = []
 
     def word(self, expr: e.Expr) -> Word:
         """An int64 value: integer, date, timestamp, boolean, or decimal with a scale."""
@@ -164,7 +168,7 @@ class Writer:
             found = [v.bounds(ranges) for v in values]
             return min(b[0] for b in found), max(b[1] for b in found)
 
-        # `strict` columns: a null anywhere sends the morsel to the vectorised path, see FusedAggregate._fits.
+        # `strict` columns: a null anywhere sends the morsel to the vectorised path, see `FusedAggregate.partial`.
         return Word(code, columns, values[0].scale, bounds)
 
     def condition(self, expr: e.Expr) -> tuple[str, frozenset[int]]:
@@ -182,7 +186,7 @@ class Writer:
                 return f"(not {code})", columns
             case e.Column(index=i) if self.types[i].kind is Kind.BOOL:
                 return f"({self.shape.column(i)} != 0)", frozenset((i,))
-            case e.InList(arg=arg, items=items) if not is_text(arg.type):
+            case e.InList(arg=arg, items=items) if not (is_text(arg.type) or isinstance(items, e.Constants)):
                 tests = [self._comparison("eq", arg, item) for item in items]
                 return "(" + " | ".join(c for c, _ in tests) + ")", tests[0][1]
         return self._looked_up(expr)
@@ -194,8 +198,6 @@ class Writer:
         self.proofs.append(a.bounds)
         self.proofs.append(b.bounds)
         return f"({a.code} {_COMPARE[name]} {b.code})", a.columns | b.columns
-
-    proofs: list[Callable[[Ranges], Bounds]]
 
     def _looked_up(self, expr: e.Expr) -> tuple[str, frozenset[int]]:
         """Any condition on one string column: evaluated over the unit's dictionary, looked up by code."""

@@ -79,7 +79,6 @@ def fused_filter(types: list[SqlType], conditions: Sequence[e.Expr]) -> FusedFil
         shape = made.shape
         before = Shape(list(shape.columns), list(shape.tables), list(shape.constants))
         writer = Writer(types, shape)
-        writer.proofs = []
         try:
             written = writer.condition(condition)
         except Unfit:

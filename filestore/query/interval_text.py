@@ -7,7 +7,6 @@ because the unit stands behind its number. Output is IntervalStyle postgres only
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 from filestore import errors
 from filestore.query.calendar_text import DAY_US, HOUR_US, MINUTE_US, SECOND_US
@@ -285,11 +284,3 @@ def format_interval(value: Interval) -> str:
         tail = f".{fraction:06d}".rstrip("0") if fraction else ""
         out.append(f"{sign}{hour:02d}:{minute:02d}:{second:02d}{tail}")
     return " ".join(out)
-
-
-def interval_seconds(value: Interval) -> Decimal:
-    """The length in seconds with a month as 30 days and a year as 365.25, as extract(epoch) counts."""
-    months, days, microseconds = value
-    years = abs(months) // 12 * (-1 if months < 0 else 1)
-    whole = Decimal(years) * Decimal("31557600") + Decimal(months - years * 12) * 2_592_000 + Decimal(days) * 86_400
-    return whole + Decimal(microseconds) / SECOND_US

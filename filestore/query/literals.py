@@ -362,9 +362,6 @@ def too_long(sql_type: SqlType) -> errors.StringTooLong:
     return errors.StringTooLong(f"value too long for type {sql_type}")
 
 
-_HEX = re.compile(rb"[0-9a-fA-F]*\Z")
-
-
 def parse_bytea(text: str) -> bytes:
     """Hex ('\\x6162', blanks between pairs allowed) or escape form."""
     if text.startswith("\\x"):

@@ -374,16 +374,6 @@ def copy_binary_rows(columns: Sequence[Encoded], valids: Sequence[Array | None],
     return _tuple_rows(columns, valids, length, framed=False)
 
 
-def row_offsets(columns: Sequence[Encoded], length: int, framed: bool = True) -> Array:
-    """int64[length + 1]: where each row of `data_rows` begins."""
-    sizes = np.full(length, (7 if framed else 2) + 4 * len(columns), np.int64)
-    for column in columns:
-        sizes += np.diff(column.offsets)
-    offsets = np.zeros(length + 1, np.int64)
-    np.cumsum(sizes, out=offsets[1:])
-    return offsets
-
-
 def joined(columns: Sequence[Encoded], valids: Sequence[Array | None], length: int) -> tuple[Array, Array, Array]:
     """The columns as one block for a kernel: offsets int64[columns, n + 1], data uint8[], valid bool[columns, n]."""
     offsets = np.empty((len(columns), length + 1), np.int64)

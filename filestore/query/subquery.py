@@ -1,8 +1,16 @@
-"""Uncorrelated subqueries and parameters: run once, before the node that uses them, and held as values.
+"""Subqueries and parameters: what is the same for all rows is run once, before the node that uses it, and held.
 
 `hold` rewrites an expression: parameters and scalar subqueries become `Held` constants, IN (subquery) becomes
 `InSet` over a key table, EXISTS a boolean constant. Constants become vectors here once, not again for every
-morsel. Correlated subqueries do not reach the executor: the binder makes joins of them.
+morsel.
+
+Of correlated subqueries most have become joins before they get here (`rules/decorrelate.py`). The others arrive as
+`Applied` and are run once for each distinct combination of the outer values of a batch: a plan's whole cost each time,
+and a dictionary look-up for every row.
+
+Thread rule: `hold` on the thread that makes the stream, `evaluated` on any.
+
+Not here: remembering an `Applied` result from batch to batch.
 """
 
 from __future__ import annotations
@@ -14,7 +22,8 @@ import numpy as np
 from filestore import errors
 from filestore.query import expr as e
 from filestore.query.context import ExecutionContext
-from filestore.query.evaluate import EVALUATORS, Held, InSet, ev
+from filestore.query.evaluate import Held, InSet, ev
+from filestore.query.functions import CHANGING
 from filestore.query.keys import KeyTable
 from filestore.query.plan import Plan
 from filestore.query.scalar.moments import DAY_US, is_infinite
@@ -47,15 +56,12 @@ def hold(expr: e.Expr, ctx: ExecutionContext, run: Run) -> e.Expr:
     return e.transform(expr, rewrite)
 
 
-_CHANGING = frozenset({"random", "clock_timestamp", "gen_random_uuid", "set_config", "current_setting", "pg_notify"})
-
-
 def _folded(node: e.Call | e.Cast, ctx: ExecutionContext) -> e.Expr:
     """The value of a function of held values; itself when it must be called for every row, or fails (perhaps no
     row reaches it).
     """
     parts = e.children(node)
-    if not all(isinstance(part, Held) for part in parts) or (isinstance(node, e.Call) and node.name in _CHANGING):
+    if not all(isinstance(part, Held) for part in parts) or (isinstance(node, e.Call) and node.name in CHANGING):
         return node
     try:
         return Held(node.type, node, ev(node, Batch([], 1), ctx))
@@ -90,13 +96,11 @@ def hold_constants(expr: e.Expr, ctx: ExecutionContext) -> e.Expr:
     return hold(expr, ctx, execute)
 
 
-def _evaluated(expr: e.Expr, batch: Batch, ctx: ExecutionContext) -> Vector:
-    """A subquery that nobody held (DML evaluates its expressions by itself): run for this batch."""
-    return ev(hold_constants(expr, ctx), batch, ctx)
-
-
-def _outer_value(expr: e.OuterValue, batch: Batch, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
-    return ctx.outer[expr.number]
+def evaluated(expr: e.Expr, batch: Batch, ctx: ExecutionContext) -> Vector:
+    """A correlated subquery's value for every row; one that nobody held (DML evaluates its expressions by itself) is
+    run for this batch.
+    """
+    return _applied(expr, batch, ctx) if isinstance(expr, e.Applied) else ev(hold_constants(expr, ctx), batch, ctx)
 
 
 def _distinguished(column: Vector) -> list[object]:
@@ -122,10 +126,6 @@ def _applied(expr: e.Applied, batch: Batch, ctx: ExecutionContext) -> Vector:
     if not found:
         return null_vector(expr.type, batch.length)
     return concat(found, expr.type).take(which)
-
-
-EVALUATORS.update({e.Applied: _applied, e.OuterValue: _outer_value})
-EVALUATORS.update({e.ScalarSubquery: _evaluated, e.Exists: _evaluated, e.InSubquery: _evaluated})
 
 
 def _scalar(node: e.ScalarSubquery, ctx: ExecutionContext, run: Run) -> Held:

@@ -184,11 +184,6 @@ def all_valid(vectors: Sequence[Vector], length: int) -> Array | None:
 # --- numerics --------------------------------------------------------------------------------------------------------
 
 
-def scale_of(vector: Vector) -> int:
-    """Digits after the point of a scaled int64 vector."""
-    return vector.scale
-
-
 def as_decimal64(vector: Vector) -> Vector | None:
     """The vector as scaled int64 with one scale, None when its values do not allow that."""
     if vector.is_decimal64:

@@ -5,21 +5,29 @@ snapshot sees: its address is found through the version chain and its own key co
 decides order: an entry is kept only where the visible version's key stands at the entry's own place, which a chunk
 knows because it knows the pairs it begins behind and ends with.
 
-Thread rule: the index is read on the thread that asks for rows (the rows estimate keeps these streams off the pool),
-a lookup or a chunk at a time under the engine lock, because writers change its pages in place.
+Keys are compared as words, an array a column, with the record as the last: those of an index in words as they are,
+others by their ranks among a chunk's keys and the bounds.
+
+Thread rule: the index is read on the thread that asks for rows, a lookup or a chunk at a time under the engine lock,
+because writers change its pages in place. A rows estimate of 0 keeps these streams off the pool; a subquery that is
+run for each row is read by whichever thread evaluates it.
+
+Not here: choosing the index (`rules/choose_index.py`), and reading one without visiting the rows.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from filestore.index.base import Position
 from filestore.query import expr as e
+from filestore.query import field_kernels
 from filestore.query.context import ExecutionContext
 from filestore.query.evaluate import ev, matching_rows
+from filestore.query.keys import string_ranks
 from filestore.query.operators.stream import Stream
 from filestore.query.plan import IndexLookup, IndexRange
 from filestore.query.rows import stored_form
@@ -27,7 +35,7 @@ from filestore.query.scalar.compare import compare
 from filestore.query.subquery import hold_constants
 from filestore.query.vectors import concat
 from filestore.storage.vector import Array, Batch, Vector
-from filestore.types import INT8
+from filestore.types import BYTEA, INT8
 
 _FIRST_CHUNK = 256
 _LAST_CHUNK = 65_536
@@ -99,8 +107,8 @@ def _range_batches(node: IndexRange, predicate: e.Expr | None, ctx: ExecutionCon
     if bounds is None:
         return
     cursor = key.index.scan(bounds.low, True, bounds.high, False, reverse=node.reverse)
-    low, high = (None if bound is None else _plain(bound) for bound in (bounds.low, bounds.high))
-    behind: tuple[Any, int] | None = None
+    span = Edges(bounds.low, bounds.high)
+    behind: Position | None = None
     size = _FIRST_CHUNK
     while True:
         ctx.cancel.check()
@@ -109,18 +117,14 @@ def _range_batches(node: IndexRange, predicate: e.Expr | None, ctx: ExecutionCon
         if len(records) == 0:
             return
         last = len(records) < size
-        position = cursor.position
-        until = None if position is None else (_plain(position.key), position.record)
+        until = cursor.position
         size = min(size * 4, _LAST_CHUNK)
         addresses = table.resolve(records, ctx.snapshot)
         seen = addresses >= 0
         records, addresses = records[seen], addresses[seen]
-        keys = comparable(key.encode(table.gather(addresses, key.ordinals)))
-        inside = [(low is None or low <= k) and (high is None or k < high) for k in keys]
-        if not all(inside):
-            records, addresses = records[inside], addresses[inside]
-            keys = list(itertools.compress(keys, inside))
-        yield _fetched(table, _placed(keys, records, addresses, behind, until, node.reverse), node, predicate, ctx)
+        keys = key.encode(table.gather(addresses, key.ordinals))
+        places = placed(keys, records, Edges(span.low, span.high, behind, until), node.reverse)
+        yield _fetched(table, addresses[places], node, predicate, ctx)
         behind = until
         if last:
             return
@@ -144,45 +148,75 @@ def _bounds(node: IndexRange, key: Any, ctx: ExecutionContext) -> Any:
     return key.codec.span(equal, low, high)
 
 
-def comparable(keys: Any) -> list[Any]:
-    """Keys as Python values in the index's order: int, (int, int) or bytes."""
-    if isinstance(keys, tuple):
-        offsets, data = keys
-        raw, ends = data.tobytes(), offsets.tolist()
-        return [raw[a:b] for a, b in itertools.pairwise(ends)]
-    if keys.ndim == 2:
-        return [tuple(row) for row in keys.tolist()]
-    return list(keys.tolist())
+class Edges(NamedTuple):
+    """Where a chunk begins and ends: keys, low inclusive and high exclusive, and the pairs that the cursor stood at."""
+
+    low: Any = None
+    high: Any = None
+    behind: Position | None = None
+    until: Position | None = None
 
 
-def _plain(key: Any) -> Any:
-    """One key of a cursor's position as `comparable` gives it."""
-    if isinstance(key, int | bytes):
-        return key
-    if isinstance(key, tuple) and not isinstance(key[0], np.ndarray):
-        return tuple(int(k) for k in key)
-    return comparable(key)[0]
+def placed(keys: Any, records: Array, edges: Edges, reverse: bool) -> Array:
+    """Positions of the pairs (key, record) between the edges, each pair once, in the range's order.
+
+    keys: as StoredKey.encode gives them.
+    """
+    behind, until = (edges.until, edges.behind) if reverse else (edges.behind, edges.until)
+    bounds = [edges.low, edges.high, None if behind is None else behind.key, None if until is None else until.key]
+    words, (low, high, first, last) = _words(keys, bounds)
+    pairs = [*words, records]
+    kept = np.ones(len(records), np.bool_)
+    if low is not None:
+        kept &= ~_greater(low, words)
+    if high is not None:
+        kept &= _greater(high, words)
+    # What the cursor stood at belongs to the chunk that ended there.
+    if behind is not None and first is not None:
+        pair = [*first, behind.record]
+        kept &= ~_greater(pair, pairs) if reverse else _greater(pairs, pair)
+    if until is not None and last is not None:
+        pair = [*last, until.record]
+        kept &= _greater(pair, pairs) if reverse else ~_greater(pairs, pair)
+    rows = np.flatnonzero(kept)
+    pairs = [word[rows] for word in pairs]
+    before, after = [word[:-1] for word in pairs], [word[1:] for word in pairs]
+    if not (_greater(before, after) if reverse else _greater(after, before)).all():
+        order = np.lexsort(pairs[::-1])
+        new = np.ones(len(order), np.bool_)
+        new[1:] = np.any([word[order[1:]] != word[order[:-1]] for word in pairs], axis=0)
+        rows = rows[order[new][::-1] if reverse else order[new]]
+    return rows
 
 
-def _placed(
-    keys: Sequence[Any],
-    records: Array,
-    addresses: Array,
-    behind: tuple[Any, int] | None,
-    until: tuple[Any, int] | None,
-    reverse: bool,
-) -> Array:
-    """Addresses whose (key, record) lies behind one pair and not behind another, once each, in the range's order."""
-    if reverse:
-        behind, until = until, behind
-    pairs = list(zip(keys, records.tolist(), range(len(keys)), strict=True))
-    kept = {
-        (key, record): at
-        for key, record, at in pairs
-        if (behind is None or ((key, record) >= behind if reverse else (key, record) > behind))
-        and (until is None or ((key, record) < until if reverse else (key, record) <= until))
-    }
-    if len(kept) == len(pairs) and all(a <= b for a, b in itertools.pairwise(pairs)) and not reverse:
-        return addresses
-    order = [kept[pair] for pair in sorted(kept, reverse=reverse)]
-    return addresses[np.array(order, np.int64)] if order else addresses[:0]
+def _greater(left: Sequence[Any], right: Sequence[Any]) -> Array:
+    """Where the left words, the first the most significant, are more than the right ones."""
+    out: Array = left[-1] > right[-1]
+    for a, b in zip(left[-2::-1], right[-2::-1], strict=True):
+        out = (a > b) | ((a == b) & out)
+    return out
+
+
+def _words(keys: Any, bounds: Sequence[Any]) -> tuple[list[Array], list[list[Any] | None]]:
+    """Keys as words in the index's order, the most significant first, and each bound's words, None for no bound."""
+    if not isinstance(keys, tuple):
+        words = [keys] if keys.ndim == 1 else [keys[:, 0], keys[:, 1]]
+        return words, [None if b is None else [np.uint64(w) for w in np.ravel(np.array(b, np.uint64))] for b in bounds]
+    given = [b if isinstance(b, bytes) else b[1].tobytes() for b in bounds if b is not None]
+    offsets, data = keys
+    ends = np.cumsum([offsets[-1], *map(len, given)])
+    data = np.concatenate([data[: offsets[-1]], np.frombuffer(b"".join(given), np.uint8)])
+    offsets = np.concatenate([offsets[:-1], ends])
+    rank = string_ranks(_strings_of(data, offsets[:-1], offsets[1:]))
+    own = iter(rank[len(rank) - len(given) :])
+    return [rank[: len(rank) - len(given)]], [None if b is None else [next(own)] for b in bounds]
+
+
+def _strings_of(data: Array, starts: Array, ends: Array) -> Vector:
+    """The pieces starts..ends of uint8 data, which they are copied from."""
+    views = np.zeros((len(starts), 2), np.uint64)
+    none = np.zeros(0, np.bool_)
+    heap = np.empty(field_kernels.heap_size(starts, ends, none), np.uint8)
+    raw, words = views.view(np.uint8).reshape(-1, 16), views.view(np.uint32).reshape(-1, 4)
+    field_kernels.make_views(data, starts, ends, none, raw, words, heap)
+    return Vector(BYTEA, views, heap=heap)

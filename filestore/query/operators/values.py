@@ -15,7 +15,7 @@ from filestore.query.evaluate import ev, evaluate
 from filestore.query.operators.stream import MORSEL_ROWS, Stream
 from filestore.query.scalar.arrays import items_of
 from filestore.query.scalar.moments import INFINITY, MINUS_INFINITY, shift_timestamp, zone_of
-from filestore.query.vectors import concat, from_python, interval_fields, null_vector, to_python, typed
+from filestore.query.vectors import concat, from_python, interval_fields, to_python, typed
 from filestore.storage.vector import Batch, Vector
 from filestore.types import INT8, Kind, SqlType
 
@@ -156,11 +156,3 @@ def held_rows(name: str, ctx: ExecutionContext) -> Stream:
         raise errors.InternalError(f"common table expression {name} is not in scope")
     batches = rows.batches()
     return Stream.of_batches(batches, sum(b.length for b in batches))
-
-
-def null_row(types: Sequence[SqlType]) -> Batch:
-    """One row of nulls."""
-    return Batch([null_vector(t, 1) for t in types], 1)
-
-
-ADDRESS = INT8

@@ -40,7 +40,7 @@ from filestore.types import NUMERIC, SqlType
 _NOUGHT = Vector(NUMERIC, np.zeros(1, np.int64))
 MIN_SIGNIFICANT = 16
 MAX_DISPLAY_SCALE = 1000
-_WORKING = decimal.Context(
+WORKING = decimal.Context(
     prec=1200, rounding=decimal.ROUND_HALF_UP, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[]
 )
 Checked = Callable[[Any, Any, int, Any, Any], int]
@@ -332,7 +332,7 @@ def square_root(value: Decimal) -> Decimal:
     weight = weight_and_digit(value)[0]
     half = (weight + 1) * 4 // 2 - 1
     scale = min(max(MIN_SIGNIFICANT - half, display_scale(value), 0), MAX_DISPLAY_SCALE)
-    return _fixed(_WORKING.sqrt(value), scale)
+    return _fixed(WORKING.sqrt(value), scale)
 
 
 def _log10_estimate(value: Decimal) -> float:
@@ -418,7 +418,7 @@ def power(base: Decimal, exponent: Decimal) -> Decimal:
     if base < 0 and not whole:
         raise errors.InvalidPowerArgument("a negative number raised to a non-integer power yields a complex result")
     if base.is_infinite() or exponent.is_infinite():
-        return _WORKING.power(base, exponent)
+        return WORKING.power(base, exponent)
     if base == 0:
         return _fixed(Decimal(0 if exponent else 1), MIN_SIGNIFICANT)
     digits = float(exponent) * _log10_estimate(base.copy_abs())

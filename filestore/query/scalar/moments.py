@@ -27,7 +27,6 @@ DATE_MINUS_INFINITY = -(2**31)
 LEAST_DAY = -2_440_588  # 4714-11-24 BC, as PostgreSQL
 LEAST_TIMESTAMP = LEAST_DAY * DAY_US
 GREATEST_DAY = 2_145_031_948  # 5874897-12-31
-_TIMESTAMP_KINDS = (Kind.TIMESTAMP, Kind.TIMESTAMPTZ)
 
 
 def timestamp_out_of_range() -> errors.DatetimeOverflow:

@@ -4,6 +4,7 @@ rows, piece by piece; key sets against Python's."""
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,35 @@ def test_readers_get_a_multiplying_join_piece_by_piece(monkeypatch: pytest.Monke
     batches.close()  # type: ignore[attr-defined]
     assert sum(made) <= 4 * (stream.AHEAD_ROWS + join.PAIRS)  # of 800 million
     assert max(made) <= join.PAIRS
+
+
+def test_rows_with_nulls_in_sets_of_rows() -> None:
+    """[NOT] IN over rows: true for an equal one, unknown where one is equal but for nulls, else false."""
+    rng = seeded()
+    for _ in range(12):
+        memory, width = Memory(), rng.choice([2, 2, 3])
+        columns = dict(list({"x": types.INT4, "y": types.TEXT, "z": types.numeric(6, 2)}.items())[:width])
+        made = {}
+        for name in ("own", "other"):
+            share, count = rng.choice([0, 0.1, 0.5]), rng.choice([0, 1, 40])
+            made[name] = [
+                tuple(None if rng.random() < share else value for value in full[:width])
+                for full in ((rng.randrange(4), rng.choice("ab"), Decimal(rng.randrange(3))) for _ in range(count))
+            ]
+            memory.add(name, columns, made[name], slots=16)
+
+        def member(row: tuple[Any, ...], rows: list[tuple[Any, ...]] = made["other"]) -> bool | None:
+            if any(None not in row and row == other for other in rows):
+                return True
+            alike = (all(a is None or b is None or a == b for a, b in zip(row, o, strict=True)) for o in rows)
+            return None if any(alike) else False
+
+        names = ", ".join(columns)
+        within = f"({names}) in (select {names} from other), ({names}) not in (select * from other)"
+        got = memory.query(f"select {within} from own")
+        text = {True: "t", False: "f", None: None}
+        want = [member(row) for row in made["own"]]
+        assert got == [(text[w], text[None if w is None else not w]) for w in want]
 
 
 def test_what_joins_hand_out_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
