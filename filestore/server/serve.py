@@ -48,8 +48,10 @@ PROGRESS_SECONDS: Final = 5.0
 # After the store has failed, sessions get this long to read that it has.
 LAST_WORDS_SECONDS: Final = 0.2
 WATCH_SECONDS: Final = 0.5
-# A collection looks at every object that lives; sessions and plans live long and statements make few cycles.
-GC_ALLOCATIONS: Final = 50_000
+# A collection looks at every object that lives; sessions and plans live long and statements make few cycles. Parsed
+# statements that fell out of the cache are cycles and old, which only a full collection finds: there is one for every
+# 20,000 statements that nobody sent before, or what they leave would grow to gigabytes.
+GC_THRESHOLDS: Final = (50_000, 5, 5)
 # How long the log's thread may wait for the loop's to let it run, once a batch is durable: that is latency of commits.
 SWITCH_SECONDS: Final = 0.0005
 
@@ -134,7 +136,7 @@ def _serve(directory: str, options: ServeOptions) -> int:
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(SWITCH_SECONDS)
-        gc.set_threshold(GC_ALLOCATIONS, 20, 50)
+        gc.set_threshold(*GC_THRESHOLDS)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             failed = runner.run(_run(database, options, verifier, tls, log, began, cold))
     finally:

@@ -139,7 +139,7 @@ def test_a_full_disk_is_a_clean_error_and_the_store_goes_on(data_dir: Path) -> N
 def raw_session(server: Server) -> socket.socket:
     """A socket behind a start-up, ready for queries."""
     info = psycopg.conninfo.conninfo_to_dict(server.dsn)
-    client = socket.create_connection((str(info["host"]), int(info["port"])), timeout=10)
+    client = socket.create_connection((str(info["host"]), int(str(info["port"]))), timeout=10)
     body = struct.pack("!i", 196608) + b"user\0postgres\0database\0postgres\0\0"
     client.sendall(struct.pack("!i", len(body) + 4) + body)
     answer = b""

@@ -20,4 +20,4 @@ def run(session: Session, text: str) -> list[Any]:
         yield from session.finish()
         return rows
 
-    return drive(steps(), session.database.lock, session.poll)  # type: ignore[no-any-return]
+    return drive(steps(), session.database.lock, session.poll)

@@ -15,7 +15,7 @@ from tests.conftest import scratch_root
 
 # Some of the suite's tests leave their connection to the collector.
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-class TestDBAPI20(dbapi20.DatabaseAPI20Test):
+class TestDBAPI20(dbapi20.DatabaseAPI20Test):  # type: ignore[misc]  # the suite has no types
     driver = filestore
 
     def setUp(self) -> None:

@@ -125,7 +125,7 @@ def test_texts_are_read_as_the_place_asks(connection: filestore.Connection) -> N
 
 def test_timestamptz_comes_in_the_session_zone(connection: filestore.Connection) -> None:
     connection.execute("SET TimeZone = 'Europe/Zurich'")
-    (value,) = connection.execute("SELECT TIMESTAMPTZ '2024-07-01 12:00:00Z'").fetchone()
+    ((value,),) = connection.execute("SELECT TIMESTAMPTZ '2024-07-01 12:00:00Z'").fetchall()
     assert value == dt.datetime(2024, 7, 1, 12, tzinfo=UTC)
     assert value.utcoffset() == dt.timedelta(hours=2)
 

@@ -47,7 +47,7 @@ class Ledger:
         assert base is not None, "the manifest is damaged"
         self.base = base - 1
         self.log = disk.open(f"log{self.base}")
-        numbers = []
+        numbers: list[int] = []
         while (number := opened_page(self._slot(len(numbers)), leave_out != "checksum")) is not None:
             numbers.append(number)
         assert numbers == list(range(self.base + 1, self.base + 1 + len(numbers))), f"a hole: {numbers}"

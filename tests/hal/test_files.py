@@ -68,7 +68,7 @@ def test_misaligned_writes_are_refused_everywhere(filesystem: FileSystem) -> Non
     with pytest.raises(ValueError):
         file.write_at(0, pages(2)[::2])
     with pytest.raises(ValueError):
-        file.write_at(0, np.zeros(PAGE, dtype=np.int8))  # type: ignore[arg-type]
+        file.write_at(0, np.zeros(PAGE, dtype=np.int8))
     with pytest.raises(ValueError):
         file.allocate(100)
     assert file.size() == 0

@@ -162,7 +162,8 @@ def test_process() -> None:
     assert process.pid() == os.getpid()
     first = process.monotonic_us()
     assert process.monotonic_us() >= first > 0
-    assert len(process.random_bytes(16)) == 16 != process.random_bytes(16)
+    drawn = process.random_bytes(16)
+    assert len(drawn) == 16 and drawn != process.random_bytes(16)
     assert process.environ_get("FILESTORE_SURELY_UNSET", "x") == "x"
     assert process.environ_get("PATH")
     assert process.resident_bytes() > 1 << 20

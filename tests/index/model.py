@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def key_of(form: str, number: int) -> Key:
 
 
 def keys_of(form: str, numbers: list[int]) -> Keys:
-    keys = [key_of(form, number) for number in numbers]
+    keys: list[Any] = [key_of(form, number) for number in numbers]
     if form == "bytes":
         return bytes_keys(keys)
     return np.array(keys, np.uint64) if form == "u64" else np.array(keys, np.uint64).reshape(-1, 2)

@@ -6,6 +6,7 @@ import itertools
 import math
 import random
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from filestore.index.base import key_count
 from filestore.index.key import KeyCodec, KeyKind, encode_decimal, key_kind
 from filestore.storage.vector import views_of
 
-DTYPES = {
+DTYPES: dict[KeyKind, Any] = {
     KeyKind.BOOL: np.uint8,
     KeyKind.INT2: np.int16,
     KeyKind.INT4: np.int32,
@@ -29,7 +30,7 @@ DTYPES = {
     KeyKind.DEC64: np.int64,
 }
 VIEWS = {KeyKind.TEXT, KeyKind.BPCHAR, KeyKind.BYTEA, KeyKind.VARNUM}
-SPECIALS = {
+SPECIALS: dict[KeyKind, list[Any]] = {
     KeyKind.BOOL: [0, 1],
     KeyKind.FLOAT4: [0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 3.4e38, 1.5],
     KeyKind.FLOAT8: [0.0, -0.0, math.inf, -math.inf, math.nan, -math.nan, 5e-324, -5e-324, 1.7e308],
@@ -114,8 +115,8 @@ def rank(kind: KeyKind, value):
         number = math.nan if math.isnan(value) else float(DTYPES[kind](value))
         return (0, 1, 0.0) if math.isnan(number) else (0, 0, number)
     if kind is KeyKind.VARNUM:
-        number = Decimal(value.decode())
-        return (0, 1, 0) if number.is_nan() else (0, 0, number)
+        exact = Decimal(value.decode())
+        return (0, 1, 0) if exact.is_nan() else (0, 0, exact)
     if kind is KeyKind.BPCHAR:
         return (0, value.rstrip(b" "))
     if kind is KeyKind.INTERVAL:
@@ -123,7 +124,7 @@ def rank(kind: KeyKind, value):
     return (0, value)
 
 
-def column(kind: KeyKind, values: list):
+def column(kind: KeyKind, values: list[Any]):
     """Values as the store holds them."""
     valid = None if None not in values else np.array([v is not None for v in values])
     if kind in VIEWS:
@@ -138,7 +139,7 @@ def column(kind: KeyKind, values: list):
     return np.array([1 if v is None else v for v in values], DTYPES[kind]), valid
 
 
-def plain_keys(keys) -> list:
+def plain_keys(keys) -> list[Any]:
     """Keys as Python values that compare as the index compares."""
     if isinstance(keys, tuple):
         offsets, data = keys
@@ -146,7 +147,7 @@ def plain_keys(keys) -> list:
     return [tuple(k) if isinstance(k, list) else k for k in keys.tolist()]
 
 
-def assert_same_order(keys: list, ranks: list) -> None:
+def assert_same_order(keys: list[Any], ranks: list[Any]) -> None:
     for i, j in itertools.combinations(range(len(keys)), 2):
         assert (keys[i] < keys[j]) == (ranks[i] < ranks[j])
         assert (keys[i] == keys[j]) == (ranks[i] == ranks[j])

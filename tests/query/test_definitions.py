@@ -68,7 +68,7 @@ def begun(database: Database, session: Session, text: str) -> tuple[Steps[Any], 
 
 def finished(database: Database, session: Session, steps: Steps[Any], job: Job[Any]) -> str:
     assert job.block(SECONDS)
-    tag = drive(steps, database.lock, session.poll).tag
+    tag: str = drive(steps, database.lock, session.poll).tag
     drive(session.finish(), database.lock, session.poll)
     return tag
 

@@ -7,6 +7,7 @@ meets must be the same.
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -207,7 +208,8 @@ def test_a_row_that_somebody_holds_is_waited_for(two, level, end, first, second)
         assert wait.done
         try:
             result = drive(steps, one.database.lock, other.poll)
-            outcome = (result.command_tag(0), [to_python(c) for b in result.batches for c in b.columns])
+            columns = [to_python(c) for b in result.batches for c in b.columns]
+            outcome: tuple[str, Any] = result.command_tag(0), columns
         except errors.Error as error:
             outcome = error.sqlstate, error.message
         one.one("commit", other)

@@ -202,7 +202,7 @@ FLOAT4 = 700
 REGISTERED = (24, 2205, 2206)  # names in text, numbers in binary
 
 
-def _loaded(known: Transformer, oid: int, kind: pq.Format, value: bytes | None) -> str:
+def _loaded(known: Any, oid: int, kind: pq.Format, value: bytes | None) -> str:
     """The Python value that a form stands for, as text that compares: NaN equals itself, -0 is not 0."""
     if value is None:
         return "NULL"

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import random
 import threading
+from functools import partial
+from typing import Any
 
 import pytest
 
 from filestore.hal import SimulatedDisk
 from filestore.storage import crash_points
+from filestore.storage.wait import Wait
 from tests.storage import crash_harness as harness
 from tests.storage import store_model as model
 from tests.storage.crash_harness import Trace
@@ -103,6 +106,10 @@ def test_crashes_under_threads(seed: int) -> None:
             for _ in range(5):
                 engine.checkpoint(engine_lock)
 
+        def acknowledged(t: int, done: Wait) -> None:
+            if done.error is None:
+                trace.acknowledged(t)
+
         worker = threading.Thread(target=checkpoints)
         worker.start()
         for t in range(1, 120):
@@ -110,7 +117,7 @@ def test_crashes_under_threads(seed: int) -> None:
                 trace.submitted(t)
                 lsn = engine.append()
             wait = engine.store.log.when_durable(lsn)
-            wait.on_done(lambda done, t=t: trace.acknowledged(t) if done.error is None else None)
+            wait.on_done(partial(acknowledged, t))
             if t % 4 == 0:
                 wait.result(30)
         worker.join()
@@ -148,7 +155,7 @@ class LyingDisk(SimulatedDisk):
         super().__init__()
         self.kind, self.prefix, self.skipped = kind, prefix, 0
 
-    def traced(self, kind: str, path: str, **rest: object) -> None:
+    def traced(self, kind: str, path: str, **rest: Any) -> None:
         if kind == self.kind and path.startswith(self.prefix):
             self.skipped += 1
             return

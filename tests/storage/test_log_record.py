@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import google_crc32c
 import numpy as np
 import pytest
@@ -20,13 +22,13 @@ records = st.lists(
 )
 
 
-def joined(parts: list) -> np.ndarray:
+def joined(parts: list[Any]) -> np.ndarray:
     return np.frombuffer(b"".join(bytes(part) for part in parts), np.uint8)
 
 
 @settings(deadline=None, max_examples=100)
 @given(records, st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**64 - 1))
-def test_a_group_comes_back(found: list, timestamp: int, transaction: int) -> None:
+def test_a_group_comes_back(found: list[Any], timestamp: int, transaction: int) -> None:
     parts = encode_group(timestamp, transaction, [Record(*each) for each in found])
     group = decode_group(joined(parts), 4096, 5000)
     assert (group.commit_timestamp, group.transaction, group.lsn, group.end_lsn) == (timestamp, transaction, 4096, 5000)
@@ -104,6 +106,7 @@ def test_every_bit_of_a_batch_counts(seed: int) -> None:
 def test_fragments_that_do_not_fill_their_batch_are_refused() -> None:
     data = batch(payload=500)
     assert log_batch.fragments(data, 500) is None, "a fragment reaches beyond the payload"
-    assert len(log_batch.fragments(data, 504)) == 1
+    whole = log_batch.fragments(data, 504)
+    assert whole is not None and len(whole) == 1
     data[log_batch.HEADER_BYTES + 4] = 7  # an unknown flag
     assert log_batch.fragments(data, 504) is None

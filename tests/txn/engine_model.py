@@ -55,6 +55,13 @@ def run(steps: Generator[Wait, None, Any]) -> Any:
         assert wait.block(10), "nothing to wait for"
 
 
+def defined(engine: Engine, name: str) -> TableDef:
+    """The definition of a table that has to be there."""
+    found = engine.registry.table("public", name)
+    assert found is not None, name
+    return found
+
+
 def table_def(name: str, unique: bool = False) -> TableDef:
     """id bigint primary key, value text; `unique`: value is a key too."""
     keys = [KeyDef(0, f"{name}_pkey", (0,), True)]

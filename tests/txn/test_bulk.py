@@ -140,7 +140,7 @@ def test_a_load_survives_a_restart(disk, checkpoint):
         engine.checkpoint()
     engine.store.close()
     engine = Engine.open(disk, m.options(2))
-    table = engine.table(engine.registry.table("public", "t"))
+    table = engine.table(m.defined(engine, "t"))
     assert m.committed(engine, table) == dict(rows(0, 60))
     assert not engine.check()
     with pytest.raises(KeyConflict):

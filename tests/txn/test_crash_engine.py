@@ -40,7 +40,7 @@ class Run:
         if self.padding:
             # Whatever the seed, the index has split before the first transaction is left open over it.
             txn = db.engine.begin()
-            rows = {number: b"unique %d" % number + b"." * self.padding for number, _ in db.rows(60)}
+            rows: model.Rows = {number: b"unique %d" % number + b"." * self.padding for number, _ in db.rows(60)}
             model.run(model.insert(txn, db.stored("held", txn), rows.items()))
             db.commit(txn, {**db.tables, "held": rows})
         for _ in range(self.steps):

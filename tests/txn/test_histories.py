@@ -32,8 +32,8 @@ def txn(*ops: tuple[Any, ...], committed: bool = True) -> Txn:
     return Txn([Op(*op) for op in ops], committed)
 
 
-def timed(asked: float, answered: float, *ops: tuple[Any, ...]) -> Txn:
-    return Txn([Op(*op, asked, answered) for op in ops], True, asked, answered)
+def timed(asked: float, answered: float, *ops: tuple[str, int, Any]) -> Txn:
+    return Txn([Op(kind, key, value, asked, answered) for kind, key, value in ops], True, asked, answered)
 
 
 SOUND = [
@@ -211,7 +211,7 @@ def without_row_locks(monkeypatch: pytest.MonkeyPatch) -> None:
         kernels.put_ends(directory, addresses[(ends < 0) & (ends != mark)], INFINITY)
         return whole(directory, addresses, low, mark, states, newest)
 
-    monkeypatch.setattr(writes.kernels, "claim", steal)
+    monkeypatch.setattr(kernels, "claim", steal)
 
 
 def without_second_look(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_upgrades_of_two_holders_are_a_deadlock(engine):
     next(steps)
     with pytest.raises(errors.DeadlockDetected) as caught:
         m.run(engine.lock_table(b, 1, LockMode.ACCESS_EXCLUSIVE))
-    assert f"Transaction {b.id} waits for transaction {a.id}." in caught.value.detail
+    assert f"Transaction {b.id} waits for transaction {a.id}." in str(caught.value.detail)
     engine.abort(b)
     m.run(steps)
 

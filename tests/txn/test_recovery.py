@@ -232,7 +232,7 @@ def test_a_failed_log_acknowledges_nothing_more():
     engine.abort(txn)
     engine.close()
     engine = Engine.open(disk, m.options(2))
-    rows = m.committed(engine, engine.table(engine.registry.table("public", "t")))
+    rows = m.committed(engine, engine.table(m.defined(engine, "t")))
     assert rows in ({1: b"kept"}, {1: b"kept", 2: b"unknown"})
     engine.close()
 
@@ -264,5 +264,5 @@ def test_segments_without_live_versions_give_their_values_up():
         assert not engine.check()
         engine.close()
         engine = Engine.open(disk, m.options(2))
-        table = engine.table(engine.registry.table("public", "hot"))
+        table = engine.table(m.defined(engine, "hot"))
     engine.close()

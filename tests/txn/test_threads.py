@@ -53,7 +53,7 @@ def transfer(engine, table, rng, level):
     """Moves an amount between two rows; a generator to be driven. Whether it happened."""
     txn = engine.begin(level)
     try:
-        rows = {i: (a, int(v)) for a, i, v in m.found(engine, txn, table)}
+        rows = {i: (a, int(v or 0)) for a, i, v in m.found(engine, txn, table)}
         source, target = rng.sample(sorted(rows), 2)
         amount = rng.randrange(10)
         for number, change in sorted(((source, -amount), (target, amount))):
@@ -122,7 +122,7 @@ def test_money_is_moved_never_made(data_dir, seed, seconds):
     assert any(s.sealed is not None or s.vacant for s in table.segment_list())
     engine.close()
     engine = Engine.open(open_filesystem(str(data_dir)), options)
-    table = engine.table(engine.registry.table("public", "accounts"))
+    table = engine.table(m.defined(engine, "accounts"))
     assert amounts(engine, table, engine.begin()) == TOTAL
     assert not engine.check()
     engine.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -20,9 +22,9 @@ class Session:
     def __init__(self, engine, **begin):
         self.engine = engine
         self.txn = engine.begin(**begin)
-        self.steps = None
-        self.wait = None
-        self.value = None
+        self.steps: Any = None
+        self.wait: Any = None
+        self.value: Any = None
 
     def start(self, steps):
         """Runs until the end (True) or the first wait (False)."""

@@ -112,7 +112,7 @@ class Session:
         self.connection.finish()
 
 
-def _answer(result: pq.PGresult) -> Any:
+def _answer(result: Any) -> Any:
     if result.status == pq.ExecStatus.TUPLES_OK:
         return [
             tuple(None if (v := result.get_value(i, j)) is None else v.decode() for j in range(result.nfields))

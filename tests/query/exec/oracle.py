@@ -61,7 +61,7 @@ def texts(connection: psycopg.Connection, sql: str) -> list[tuple[str | None, ..
     """Rows in text form, or the error as `ERROR sqlstate: message`."""
     try:
         with connection.cursor() as cursor:
-            cursor.execute(sql)  # type: ignore[arg-type]
+            cursor.execute(sql)
             result = cursor.pgresult
             assert result is not None
             return [

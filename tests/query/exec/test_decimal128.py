@@ -7,6 +7,7 @@ from __future__ import annotations
 import decimal
 import random
 from decimal import Decimal
+from typing import Any, cast
 
 import numpy as np
 import psycopg
@@ -88,8 +89,10 @@ def joined(high: int, low: int) -> int:
 
 # --- two words -------------------------------------------------------------------------------------------------------
 
-times_power = njit(limbs.times_power.py_func)
-digit_count = njit(limbs.digit_count.py_func)
+# What numba says of its types fits neither njit's result nor a dispatcher's attributes.
+compiled, dispatchers = cast(Any, njit), cast(Any, limbs)
+times_power = compiled(dispatchers.times_power.py_func)
+digit_count = compiled(dispatchers.digit_count.py_func)
 
 
 def test_digits_are_counted_at_every_power() -> None:

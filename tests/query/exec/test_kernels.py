@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest

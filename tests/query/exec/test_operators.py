@@ -101,12 +101,12 @@ def random_row(rng: random.Random, i: int) -> tuple[Any, ...]:
 
 def fill(connection: psycopg.Connection, name: str, rows: list[tuple[Any, ...]]) -> None:
     columns = ", ".join(f"{c} {t}" for c, t in TYPES.items())
-    connection.execute(f"create temp table {name} ({columns})")  # type: ignore[arg-type]
+    connection.execute(f"create temp table {name} ({columns})")
     day = list(TYPES).index("d")
     epoch = dt.date(1970, 1, 1)
     shown = [(*r[:day], None if r[day] is None else epoch + dt.timedelta(r[day]), *r[day + 1 :]) for r in rows]
     with connection.cursor() as cursor:
-        cursor.executemany(f"insert into {name} values ({', '.join(['%s'] * len(TYPES))})", shown)  # type: ignore[arg-type]
+        cursor.executemany(f"insert into {name} values ({', '.join(['%s'] * len(TYPES))})", shown)
 
 
 @pytest.fixture(params=[(0, 0, 100), (1, 1, 100), (300, 200, 37), (500, 0, 1000)], ids=str)

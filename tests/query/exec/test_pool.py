@@ -43,7 +43,7 @@ def test_errors_of_the_items_reach_the_reader(pool: WorkerPool) -> None:
         raise KeyError("items")
 
     with pytest.raises(KeyError):
-        list(pool.map(lambda i: i, items()))  # type: ignore[arg-type, return-value, var-annotated]
+        list(pool.map(lambda i: i, items()))  # type: ignore[arg-type]
 
 
 def test_a_slow_reader_stops_the_workers(pool: WorkerPool) -> None:

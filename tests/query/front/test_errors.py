@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from filestore import errors
 from filestore.query.parse import parse
-from tests.query.front.fixture_catalog import TABLES, FixtureCatalog
+from tests.query.front.conftest import agrees
+from tests.query.front.fixture_catalog import FixtureCatalog
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "errors.txt"
@@ -20,26 +21,18 @@ CASES = [c for c in (HERE / "error_cases.txt").read_text().splitlines() if c and
 DIFFERENT: dict[str, str] = json.loads((HERE / "errors_different.json").read_text())
 
 
-@pytest.mark.skipif(not os.environ.get("REWRITE"), reason="asks PostgreSQL; the answers are in errors.txt")
-def test_ask_postgresql(request: pytest.FixtureRequest) -> None:
-    import psycopg
-
-    running = request.getfixturevalue("postgres")
+def test_postgresql_agrees(connection: psycopg.Connection) -> None:
     lines = []
-    with psycopg.connect(running.dsn, autocommit=True) as connection:
-        for statement in TABLES.split(";\n"):
-            if statement.strip():
-                connection.execute(statement)
-        for case in CASES:
-            try:
-                connection.execute(f"prepare zz as {case}")
-                connection.execute("deallocate zz")
-                lines.append(f"{case} | 00000 | 0 | ")
-            except psycopg.Error as error:
-                diag = error.diag
-                place = int(diag.statement_position or 0)
-                lines.append(f"{case} | {diag.sqlstate} | {max(place - 14, 0)} | {diag.message_primary}")
-    GOLDEN.write_text("\n".join(lines) + "\n")
+    for case in CASES:
+        try:
+            connection.execute(f"prepare zz as {case}")
+            connection.execute("deallocate zz")
+            lines.append(f"{case} | 00000 | 0 | ")
+        except psycopg.Error as error:
+            diag = error.diag
+            place = int(diag.statement_position or 0)
+            lines.append(f"{case} | {diag.sqlstate} | {max(place - 14, 0)} | {diag.message_primary}")
+    agrees(GOLDEN, lines)
 
 
 def golden() -> dict[str, tuple[str, int, str]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from filestore import errors
 from filestore.types import FLOAT8, INT2, INT4, INT8, TEXT
-from tests.query.front.fixture_catalog import TABLES, FixtureCatalog
+from tests.query.front.conftest import agrees
+from tests.query.front.fixture_catalog import FixtureCatalog
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "parameters.txt"
@@ -23,27 +24,19 @@ DIFFERENT = {
 }
 
 
-@pytest.mark.skipif(not os.environ.get("REWRITE"), reason="asks PostgreSQL; the answers are in parameters.txt")
-def test_ask_postgresql(request: pytest.FixtureRequest) -> None:
-    import psycopg
-
-    running = request.getfixturevalue("postgres")
+def test_postgresql_agrees(connection: psycopg.Connection) -> None:
     lines = []
-    with psycopg.connect(running.dsn, autocommit=True) as connection:
-        for statement in TABLES.split(";\n"):
-            if statement.strip():
-                connection.execute(statement)
-        for case in CASES:
-            try:
-                connection.execute(f"prepare zz as {case}")
-                row = connection.execute(
-                    "select parameter_types::text[] from pg_prepared_statements where name = 'zz'"
-                ).fetchone()
-                connection.execute("deallocate zz")
-                lines.append(f"{case} | {', '.join(row[0])}")
-            except psycopg.Error as error:
-                lines.append(f"{case} | {error.diag.sqlstate}")
-    GOLDEN.write_text("\n".join(lines) + "\n")
+    for case in CASES:
+        try:
+            connection.execute(f"prepare zz as {case}")
+            row = connection.execute(
+                "select parameter_types::text[] from pg_prepared_statements where name = 'zz'"
+            ).fetchall()[0]
+            connection.execute("deallocate zz")
+            lines.append(f"{case} | {', '.join(row[0])}")
+        except psycopg.Error as error:
+            lines.append(f"{case} | {error.diag.sqlstate}")
+    agrees(GOLDEN, lines)
 
 
 def ours(sql: str) -> str:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from filestore.types import BY_OID
-from tests.query.front.fixture_catalog import TABLES, FixtureCatalog
+from tests.query.front.conftest import agrees
+from tests.query.front.fixture_catalog import FixtureCatalog
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "types.txt"
@@ -32,23 +33,15 @@ def golden() -> dict[str, tuple[str, str]]:
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
-@pytest.mark.skipif(not os.environ.get("REWRITE"), reason="asks PostgreSQL; the answers are in types.txt")
-def test_ask_postgresql(request: pytest.FixtureRequest) -> None:
-    import psycopg
-
-    running = request.getfixturevalue("postgres")
+def test_postgresql_agrees(connection: psycopg.Connection) -> None:
     lines = []
-    with psycopg.connect(running.dsn, autocommit=True) as connection:
-        for statement in TABLES.split(";\n"):
-            if statement.strip():
-                connection.execute(statement)
-        for case in CASES:
-            column = connection.execute(f"select {case} from kinds limit 0").description[0]
-            name = connection.execute(
-                "select format_type(%s, %s)", (column.type_code, column._fmod if hasattr(column, "_fmod") else -1)
-            ).fetchone()[0]
-            lines.append(f"{case} | {column.name} | {name}")
-    GOLDEN.write_text("\n".join(lines) + "\n")
+    for case in CASES:
+        (column,) = list(connection.execute(f"select {case} from kinds limit 0").description or ())
+        name = connection.execute(
+            "select format_type(%s, %s)", (column.type_code, column._fmod if hasattr(column, "_fmod") else -1)
+        ).fetchall()[0][0]
+        lines.append(f"{case} | {column.name} | {name}")
+    agrees(GOLDEN, lines)
 
 
 @pytest.mark.parametrize("expression", CASES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from filestore import types
@@ -103,7 +105,8 @@ def _column(rng: np.random.Generator, sql_type: SqlType, n: int) -> Vector:
         return string_vector(sql_type, [w.rstrip(" ").encode() for w in chosen])
     if kind is Kind.OID:
         return Vector(sql_type, rng.integers(0, 2**32, n))
-    info = np.iinfo(sql_type.dtype)
+    dtype: Any = sql_type.dtype
+    info = np.iinfo(dtype)
     values = rng.integers(info.min, info.max, n, dtype=sql_type.dtype, endpoint=True)
     values >>= rng.integers(0, info.bits - 1, n).astype(sql_type.dtype)
     values[: min(2, n)] = [info.min, info.max][:n]

@@ -308,7 +308,9 @@ def test_parquet_errors(parquet: tuple[str, list[ColumnDef], Batch], tmp_path: P
         f'file "{path}" has column "{columns[-1].name}", which the table or column list has not | None',
     )
     assert refused(path, [*columns, ColumnDef("z", types.INT4)]) == ("22P04", f'file "{path}" has no column "z" | None')
-    first = int(np.argmin(batch.columns[0].valid))
+    valid = batch.columns[0].valid
+    assert valid is not None
+    first = int(np.argmin(valid))
     not_null = [ColumnDef("c0", columns[0].type, not_null=True), *columns[1:]]
     sqlstate, message = refused(path, not_null)
     assert sqlstate == "23502"

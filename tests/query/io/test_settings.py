@@ -136,7 +136,8 @@ def test_start() -> None:
     assert told["server_version"].startswith("15.")
     assert settings.search_path == ("app",)
     settings.set("search_path", ("a", "B c"))
-    assert settings.search_path == ("a", "B c")
+    path: tuple[str, ...] = settings.search_path
+    assert path == ("a", "B c")
     settings.reset_all()
     assert settings.search_path == ("app",)
     assert settings.get("nothing.here", missing_ok=True) is None

@@ -215,15 +215,17 @@ def test_notices_and_parameter_status(connection: psycopg.Connection) -> None:
 
 
 def test_transaction_status(connection: psycopg.Connection) -> None:
-    status = connection.info
-    assert status.transaction_status is pq.TransactionStatus.IDLE
+    def status() -> pq.TransactionStatus:
+        return connection.info.transaction_status
+
+    assert status() is pq.TransactionStatus.IDLE
     connection.execute("begin")
-    assert status.transaction_status is pq.TransactionStatus.INTRANS
+    assert status() is pq.TransactionStatus.INTRANS
     with pytest.raises(psycopg.errors.DivisionByZero):
         connection.execute("select 1/0")
-    assert status.transaction_status is pq.TransactionStatus.INERROR
+    assert status() is pq.TransactionStatus.INERROR
     connection.execute("rollback")
-    assert status.transaction_status is pq.TransactionStatus.IDLE
+    assert status() is pq.TransactionStatus.IDLE
 
 
 def test_startup_parameters(dsn: str) -> None:

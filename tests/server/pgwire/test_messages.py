@@ -5,6 +5,8 @@ Goal: every message survives encode and decode, and no bytes whatever make a dec
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,7 +86,7 @@ def test_a_cancel_request_survives_the_wire(message: m.CancelRequest) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(m.TYPED + r.TYPED), st.binary(max_size=80))
-def test_decoders_are_total(cls: type, body: bytes) -> None:
+def test_decoders_are_total(cls: Any, body: bytes) -> None:
     try:
         cls.decode(body)
     except errors.Error:
@@ -131,7 +133,7 @@ def test_the_first_message_decoder_is_total(body: bytes) -> None:
         (m.Sync, b"x", "invalid message format"),
     ],
 )
-def test_broken_bodies_are_named_as_postgresql_does(cls: type, body: bytes, text: str) -> None:
+def test_broken_bodies_are_named_as_postgresql_does(cls: Any, body: bytes, text: str) -> None:
     with pytest.raises(errors.ProtocolViolation) as caught:
         cls.decode(body)
     assert caught.value.message == text

@@ -32,8 +32,9 @@ def test_trace(path: Path, loopback: Loopback) -> None:
 
 
 def test_a_long_pipeline_is_served_in_order_and_in_pieces(loopback: Loopback) -> None:
-    sent = [message for i in range(500) for message in (m.Parse("", f"select {i}"), m.Bind("", "", (), (), ()))]
-    sent = [x for i in range(0, len(sent), 2) for x in (*sent[i : i + 2], m.Execute("", 0))]
+    sent: list[m.Message] = []
+    for i in range(500):
+        sent += m.Parse("", f"select {i}"), m.Bind("", "", (), (), ()), m.Execute("", 0)
     replies = loopback.send(*sent, m.Sync())
     assert [x.values for x in replies if isinstance(x, r.DataRow)] == [(str(i).encode(),) for i in range(500)]
     assert replies[-1] == r.ReadyForQuery("I")

@@ -25,7 +25,7 @@ def parse_line(line: str) -> m.Message:
     """An F line, without the F."""
     name, _, arguments = line.partition(" ")
     values = ast.literal_eval(f"({arguments},)") if arguments else ()
-    return getattr(m, name)(*values)  # type: ignore[no-any-return]
+    return getattr(m, name)(*values)
 
 
 def shown(value: Any, tables: dict[int, int]) -> str:
