@@ -7,7 +7,11 @@ with 25P02 until `rollback`. Leaving a `with` block commits, or rolls back after
 A SELECT that reads much is run as its rows are fetched; whatever has not been fetched when the connection does
 something else is gathered first, so that no statement ever sees its transaction's later changes.
 
-Thread rule: threads may share a connection; statements wait for each other. `interrupt` never waits.
+A signal whose handler raises, such as Ctrl-C's, cancels the running statement and fails the transaction; its exception
+comes when the driver is done (`signals`). In a forked child a connection is its parent's, and refuses everything.
+
+Thread rule: threads may share a connection; statements wait for each other. `interrupt` never waits. What is dropped
+without being closed is closed by another thread.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import zoneinfo
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -27,6 +32,7 @@ from filestore import errors, timezones
 from filestore.dbapi import directories, exceptions
 from filestore.dbapi.placeholders import Parameters, Template
 from filestore.dbapi.points import Point, Row, point_of
+from filestore.dbapi.signals import Hold
 from filestore.dbapi.values import type_of, vector
 from filestore.query import statements as s
 from filestore.query.literal_rows import literal_rows
@@ -46,6 +52,11 @@ T = TypeVar("T")
 
 # A program has a few hundred statement texts; a program that puts values into its texts must not fill the memory.
 PREPARED_MAX: Final = 256
+
+# What lock_timeout can hold, in seconds; whoever waits longer waits for ever.
+TIMEOUT_MAX: Final = 2_147_483
+
+FORKED: Final = "Connect again in the child, once the parent has closed its connections, or serve the directory."
 
 _BEGIN, _COMMIT, _ROLLBACK = parse("BEGIN; COMMIT; ROLLBACK")
 
@@ -68,6 +79,7 @@ class Connection:
         self._lease = lease
         self._session = session
         self._guard = threading.RLock()
+        self._hold: Hold | None = None  # of the thread that has the guard, while it is at work
         self._autocommit = autocommit
         self._closed = False
         self._prepared: OrderedDict[tuple[str, tuple[SqlType | None, ...]], tuple[Prepared, Point | None]] = (
@@ -110,18 +122,29 @@ class Connection:
         """Rolls back what is open and lets go of the directory; afterwards everything raises InterfaceError. May
         be called again.
         """
-        with self._guard:
+        if self._lease.foreign:
+            self._closed = True
+            return
+        with self._guard, Hold():
             if self._closed:
                 return
             self._closed = True
-            self._session.close()
-            self._lease.release()
+            streaming, self._streaming = self._streaming, None
+            try:
+                _end(self._session, self._lease, streaming)
+            except errors.Error as error:
+                raise exceptions.translated(error) from error
 
     # --- beyond PEP 249 -------------------------------------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
         return self._closed
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, and this process's."""
+        return not self._closed and not self._lease.foreign
 
     @property
     def autocommit(self) -> bool:
@@ -181,41 +204,75 @@ class Connection:
             self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2)
-            finally:
-                self.close()
+        if getattr(self, "_closed", True) or self._lease.foreign:
+            return
+        self._closed = True
+        # The collector may run anywhere, within the engine and under its locks too: nothing is closed here.
+        directories.let_go(partial(_end, self._session, self._lease, self._streaming))
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2)
 
     # --- for the cursors ------------------------------------------------------------------------------------------
 
     def check_open(self) -> None:
-        """Raises InterfaceError when the connection is closed."""
+        """Raises InterfaceError when the connection is closed, or another process's."""
         if self._closed:
             raise exceptions.InterfaceError("the connection is closed", sqlstate="08003")
+        if self._lease.foreign:
+            raise exceptions.InterfaceError(
+                "the connection belongs to the process that this one was forked from", sqlstate="08003", hint=FORKED
+            )
 
     @contextmanager
     def work(self, of: Template | None = None) -> Iterator[None]:
         """Waits for the connection's other threads; turns the store's errors into PEP 249's and fails the
-        transaction on them.
+        transaction on them. What a signal's handler raises meanwhile is raised at the end.
         """
+        self.check_open()
         with self._guard:
             self.check_open()
-            try:
+            if self._hold is not None:  # within another `work`
                 yield
+                return
+            hold = self._hold = Hold(self.interrupt)
+            try:
+                hold.begin()
+                yield
+            except exceptions.InterfaceError:
+                raise  # before anything was done
             except errors.Error as error:
                 self._session.fail()
                 raised = exceptions.translated(error)
                 if of is not None:
                     raised.position = of.position(raised.position)
                 raise raised from error
-            except exceptions.DatabaseError:
+            except BaseException:
                 self._session.fail()
+                raise
+            finally:
+                self._hold = None
+                if hold.raised is not None:
+                    self._session.fail()
+                hold.end()
+                if hold.raised is not None:
+                    raise hold.raised from None
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps the connection's other threads out; without `work`, for code of the caller."""
+        self.check_open()
+        with self._guard:
+            try:
+                yield
+            except BaseException:
+                if self.usable:
+                    self._session.fail()
                 raise
 
     def run(self, steps: Steps[T]) -> T:
         """Drives a statement's steps; whatever ends them early, they are closed."""
         database = self._session.database
+        if self._hold is not None and self._hold.raised is not None:
+            self._session.cancel.set()  # the signal came before the statement had its own way to be cancelled
         try:
             return drive(steps, database.lock, self._session.poll)
         except BaseException:
@@ -271,7 +328,7 @@ class Connection:
         session = self._session
         if found is not None:
             old = found[0]
-            if old.bound is None or old.version == session.registry_version >= 0:
+            if old.planned is None or old.version == session.registry_version >= 0:
                 self._prepared.move_to_end(key)
                 return found
         with session.database.lock:
@@ -344,6 +401,18 @@ def tzinfo_of(zone: TimeZone) -> dt.tzinfo:
     return dt.timezone(dt.timedelta(seconds=offset)) if offset else dt.UTC
 
 
+def _end(session: Session, lease: directories.Lease, streaming: Cursor | None) -> None:
+    """What closing does: rows that are being made are given up, then the transaction, then the directory."""
+    if lease.foreign:
+        return
+    try:
+        if streaming is not None:
+            streaming.give_up()
+        session.close()
+    finally:
+        lease.release()
+
+
 def connect(
     path: str | PurePath,
     *,
@@ -358,25 +427,38 @@ def connect(
     timeout: seconds that a statement waits for another transaction's lock before it fails with 55P03; None waits.
     read_only: writes are refused with 25006. settings: any of SHOW ALL, e.g. {"TimeZone": "Europe/Zurich",
     "statement_timeout": "5s"}. Connections of one process to one directory share it. Raises OperationalError
-    (55006), naming the holder, when another process has it.
+    (55006), naming the holder, when another process has it; 58030 when it cannot be made or used, 53100 on a full disk.
     """
-    path = str(path)
-    if path.startswith(":memory:"):
+    place = _checked(path)
+    chosen = dict(settings or {})
+    if timeout is not None:
+        if not isinstance(timeout, int | float) or not timeout >= 0:
+            raise exceptions.InterfaceError(f"timeout is a number of seconds, not {timeout!r}")
+        chosen["lock_timeout"] = str(max(1, round(min(timeout, TIMEOUT_MAX) * 1000)))
+    if read_only:
+        chosen["default_transaction_read_only"] = "on"
+    with Hold():
+        try:
+            lease = directories.acquire(place)
+            try:
+                session = lease.database.session(application_name=application_name, settings=chosen)
+            except BaseException:
+                lease.release()
+                raise
+        except errors.Error as error:
+            raise exceptions.translated(error) from error
+        except OSError as error:
+            raise exceptions.OperationalError(f"cannot open {place}: {error}", sqlstate="58030") from error
+        return Connection(lease, session, autocommit=autocommit)
+
+
+def _checked(path: object) -> str:
+    """The path of a directory, as text. Raises InterfaceError for what is none."""
+    found = str(path) if isinstance(path, PurePath) else path
+    if not isinstance(found, str) or not found or "\0" in found:
+        raise exceptions.InterfaceError(f"the path of a directory is a str or a pathlib.Path, not {path!r}")
+    if found.startswith(":memory:"):
         raise exceptions.NotSupportedError(
             "databases in memory are not supported", sqlstate="0A000", hint="Give the path of a directory."
         )
-    chosen = dict(settings or {})
-    if timeout is not None:
-        chosen["lock_timeout"] = str(max(1, round(timeout * 1000)))
-    if read_only:
-        chosen["default_transaction_read_only"] = "on"
-    try:
-        lease = directories.acquire(path)
-    except errors.Error as error:
-        raise exceptions.translated(error) from error
-    try:
-        session = lease.database.session(application_name=application_name, settings=chosen)
-    except errors.Error as error:
-        lease.release()
-        raise exceptions.translated(error) from error
-    return Connection(lease, session, autocommit=autocommit)
+    return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -86,14 +86,18 @@ class Cursor:
         """
         self._check_open()
         of = _template(sql)
-        with self._work(of):
-            self.connection.settle()
-            self._reset()
+        with self.connection.alone():
+            with self._work():
+                self.connection.settle()
+                self._reset()
             total = 0
             waiting = iter(rows)
-            while chunk := list(itertools.islice(waiting, MANY_ROWS)):
-                total += many.execute(self.connection, of, [of.values(row) for row in chunk])
-            self.connection.finish()
+            while chunk := list(itertools.islice(waiting, MANY_ROWS)):  # runs the caller's code
+                with self._work(of):
+                    self.connection.settle()
+                    total += many.execute(self.connection, of, [of.values(row) for row in chunk])
+            with self._work():
+                self.connection.finish()
             self.rowcount = total
         return self
 
@@ -143,6 +147,12 @@ class Cursor:
         except errors.Error as error:
             self._error = error
             self.connection.session.fail()
+
+    def give_up(self) -> None:
+        """The connection closes: rows that are not made yet never are."""
+        source, self._source = self._source, None
+        if isinstance(source, Generator):
+            source.close()
 
     def _pull_all(self) -> None:
         while self._source is not None:
@@ -319,7 +329,7 @@ class Cursor:
         if self._closed:
             return
         self._closed = True
-        if self._source is not None and not self.connection.closed:
+        if self._source is not None and self.connection.usable:
             with self._work():
                 self.connection.forget_stream(self)
                 self._source = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 
@@ -38,6 +38,11 @@ def random_bytes(nbytes: int) -> bytes:
 def exit_now(code: int) -> NoReturn:
     """Ends the process without cleaning up: after a failed sync nothing may acknowledge or write."""
     os._exit(code)
+
+
+def after_fork(call: Callable[[], None]) -> None:
+    """Has `call` called in every forked child, before anything else runs there."""
+    os.register_at_fork(after_in_child=call)
 
 
 def environ_get(name: str, default: str = "") -> str:

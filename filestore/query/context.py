@@ -7,7 +7,6 @@ statement at its next morsel.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -20,17 +19,15 @@ from filestore.query.pool import WorkerPool
 from filestore.storage.schema import KeyDef, TableDef
 from filestore.storage.vector import Batch, Vector
 
-WORK_MEM_BYTES = 256 << 20
-
 
 class Cancel:
-    """A request to stop, seen by `check`. Set from any thread; stays set."""
+    """A request to stop, seen by `check`. Set from any thread, and by handlers of signals: no lock; stays set."""
 
-    __slots__ = ("_deadline_us", "_event", "_reason")
+    __slots__ = ("_deadline_us", "_reason", "_requested")
 
     def __init__(self, timeout_ms: int = 0) -> None:
         """With `timeout_ms` > 0 the statement is also stopped that long from now."""
-        self._event = threading.Event()
+        self._requested = False
         self._reason = "user request"
         self._deadline_us = 0
         self.extend(timeout_ms)
@@ -38,11 +35,11 @@ class Cancel:
     def set(self, reason: str = "user request") -> None:
         """Stops the statement; `reason` ends PostgreSQL's sentence "canceling statement due to ..."."""
         self._reason = reason
-        self._event.set()
+        self._requested = True
 
     def renew(self, timeout_ms: int) -> None:
         """Forgets a request that came too late; with `timeout_ms` > 0 there is that much time from now."""
-        self._event.clear()
+        self._requested = False
         self.extend(timeout_ms)
 
     def extend(self, timeout_ms: int) -> None:
@@ -51,16 +48,16 @@ class Cancel:
 
     @property
     def requested(self) -> bool:
-        return self._event.is_set()
+        return self._requested
 
     @property
     def used(self) -> bool:
         """Whether it can still stop a statement that it was not made for: it was set, or has a deadline."""
-        return self._deadline_us != 0 or self._event.is_set()
+        return self._deadline_us != 0 or self._requested
 
     def check(self) -> None:
         """Raises 57014 once the statement is to stop."""
-        if self._event.is_set():
+        if self._requested:
             raise errors.QueryCanceled(f"canceling statement due to {self._reason}")
         if self._deadline_us and process.monotonic_us() >= self._deadline_us:
             raise errors.QueryCanceled("canceling statement due to statement timeout")
@@ -111,7 +108,6 @@ class ExecutionContext:
     pool: WorkerPool = field(default_factory=WorkerPool.inline)
     statement_us: int = 0
     transaction_us: int = 0
-    work_mem: int = WORK_MEM_BYTES
     compile: str = "background"
     ctes: Mapping[str, Rows] = field(default_factory=dict)
     lock: Any = field(default_factory=nullcontext)
