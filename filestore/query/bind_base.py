@@ -141,6 +141,9 @@ class BaseBinder:
     # -- leaves ------------------------------------------------------------------------------------
 
     def literal(self, node: Any) -> e.Expr:
+        lists = self.context.source.lists
+        if lists and (at := self.position(node)) is not None and at - 1 in lists:
+            raise self.refuse("a list of literals", node)
         if node.is_string:
             return e.Const(UNKNOWN, node.this)
         return number_literal(str(node.this))

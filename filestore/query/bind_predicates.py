@@ -15,6 +15,7 @@ from filestore.query.bind_base import BINARY, COMPARED, BaseBinder
 from filestore.query.bind_context import array_texts, cast_columns, like_pattern, name_of, row_items
 from filestore.query.bind_types import sql_type
 from filestore.query.coerce import number_literal
+from filestore.query.literal_lists import constants
 from filestore.types import BOOL, TEXT, UNKNOWN, Kind, SqlType
 
 
@@ -139,7 +140,7 @@ class PredicateBinder(BaseBinder):
                 element = sql_type(node.to.expressions[0])
             node = node.this
         if isinstance(node, exp.Array) and not any(isinstance(x, exp.Query) for x in node.expressions):
-            items = self.all_of(node.expressions)
+            items = self.literals(node.expressions)
         elif isinstance(node, exp.Literal) and node.is_string and node.this.startswith("{"):
             items = [e.Const(UNKNOWN, text) for text in array_texts(node.this, self.position(node))]
         else:
@@ -194,7 +195,7 @@ class PredicateBinder(BaseBinder):
                     "unequal number of entries in row expressions", position=self.position(node)
                 )
             return parts[0] if len(parts) == 1 else e.Or(BOOL, tuple(parts))
-        return self.in_items(node, self.bind(node.this), self.all_of(node.expressions))
+        return self.in_items(node, self.bind(node.this), self.literals(node.expressions))
 
     def in_items(self, node: Any, arg: e.Expr, items: list[e.Expr]) -> e.Expr:
         """One InList when a common type exists, as PostgreSQL makes one ScalarArrayOpExpr; else comparisons
@@ -212,10 +213,13 @@ class PredicateBinder(BaseBinder):
             "IN",
             [self.position(node)],
         )
-        spots = node.expressions if len(node.expressions) == len(items) else [node] * len(items)
+        if len(node.expressions) == len(items):
+            spots = [self.position(n) for n in node.expressions]
+        else:
+            spots = [self.position(node)] * len(items)
         ready = [
-            self.coercion.to(x, item_type, "explicit" if x.type.kind is Kind.UNKNOWN else "implicit", self.position(n))
-            for x, n in zip(items, spots, strict=True)
+            self.coercion.to(x, item_type, "explicit" if x.type.kind is Kind.UNKNOWN else "implicit", at)
+            for x, at in zip(items, spots, strict=True)
         ]
         call = self.operate("=", [arg, ready[0]], node)
         if not isinstance(call, e.Call):
@@ -224,7 +228,14 @@ class PredicateBinder(BaseBinder):
         target = call.args[1].type
         plain = SqlType(target.kind)
         final = [self.coercion.cast(x, plain, False) if x.type.kind is not plain.kind else x for x in ready]
-        return e.InList(BOOL, side, tuple(final))
+        return e.InList(BOOL, side, e.list_items(final))
+
+    def literals(self, nodes: list[Any]) -> list[e.Expr]:
+        """The items of a list, also where one literal stands for them all."""
+        lists = self.context.source.lists
+        if lists and len(nodes) == 1 and (at := self.position(nodes[0])) is not None and at - 1 in lists:
+            return constants(lists[at - 1])
+        return self.all_of(nodes)
 
     # -- patterns ----------------------------------------------------------------------------------
 

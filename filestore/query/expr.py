@@ -7,7 +7,7 @@ overload.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +125,26 @@ class InList(Expr):
     items: tuple[Expr, ...]
 
 
+class Constants(tuple[Const, ...]):  # noqa: SLOT001 - a tuple cannot have any
+    """The items of a long InList: constants of one type, none null. Nothing looks at them one by one: they are no
+    `children`, and `kept` is whatever the evaluator makes of all of them once (any thread, losing it costs time only).
+    """
+
+    kept: Any = None
+
+
+LONG_LIST = 64
+
+
+def list_items(items: Sequence[Expr]) -> tuple[Expr, ...]:
+    """Items for an InList."""
+    if len(items) >= LONG_LIST:
+        found = [x for x in items if isinstance(x, Const) and x.value is not None]
+        if len(found) == len(items) and len({x.type for x in found}) == 1:
+            return Constants(found)
+    return tuple(items)
+
+
 @dataclass(frozen=True, slots=True)
 class ScalarSubquery(Expr):
     """The single value of an uncorrelated subquery of one column; more than one row raises 21000; none is null."""
@@ -198,7 +218,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
         case Case(whens=whens, default=default):
             return (*(e for pair in whens for e in pair), default)
         case InList(arg=arg, items=items):
-            return (arg, *items)
+            return (arg,) if isinstance(items, Constants) else (arg, *items)
         case InSubquery(args=args) | Applied(args=args):
             return args
         case Aggregate(args=args, filter=condition):
@@ -230,7 +250,7 @@ def rebuild(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
             pairs = tuple((parts[2 * i], parts[2 * i + 1]) for i in range(len(expr.whens)))
             return Case(expr.type, pairs, parts[-1])
         case InList():
-            return InList(expr.type, parts[0], parts[1:])
+            return InList(expr.type, parts[0], parts[1:] or expr.items)
         case InSubquery():
             return InSubquery(expr.type, parts, expr.plan, expr.negated)
         case Applied():

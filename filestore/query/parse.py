@@ -8,7 +8,8 @@ differently from PostgreSQL is rewritten in the text (offsets are mapped back by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from filestore import errors
 from filestore.query import lexer
 from filestore.query.clauses import check_clauses
 from filestore.query.lexer import Piece, Token
+from filestore.query.literal_lists import split_lists
 from filestore.query.names import ONLY_AFTER_AS, RESERVED, resolve_type
 from filestore.query.parse_tokens import prepared
 from filestore.query.statements import Source, Statement
@@ -47,23 +49,30 @@ _QUERY_WORDS: Final = {"SELECT": "select", "VALUES": "select", "WITH": "select",
 def parse(text: str) -> list[Statement]:
     """The statements of a text, in order. Errors: 42601 with the position, 0A000 for what is refused by name,
     54001 when too deep."""
-    return [statement(text, piece) for piece in lexer.split(text)]
+    short, pieces, lists = split_lists(text)
+    if lists and not all(_is_query(piece) for piece in pieces):
+        short, pieces, lists = text, lexer.split(text), {}
+    found = [statement(short, piece, lists) for piece in pieces]
+    return [replace(s, text=text[p.start : p.end]) for s, p in zip(found, pieces, strict=True)] if lists else found
 
 
-def statement(text: str, piece: Piece) -> Statement:
-    """One statement of a text that was already split."""
+def _is_query(piece: Piece) -> bool:
     first = piece.tokens[0]
-    word = first.upper if first.kind == "word" else ""
-    if word in _QUERY_WORDS or first.text == "(":
-        return query(text, piece)
+    return first.upper in _QUERY_WORDS or first.text == "("
+
+
+def statement(text: str, piece: Piece, lists: Mapping[int, str] | None = None) -> Statement:
+    """One statement of a text that was already split; `lists` were taken out of a query's."""
+    if _is_query(piece):
+        return query(text, piece, lists)
     from filestore.query.utility import utility_statement
 
     return utility_statement(text, piece)
 
 
-def query(text: str, piece: Piece) -> Statement:
+def query(text: str, piece: Piece, lists: Mapping[int, str] | None = None) -> Statement:
     """A query or INSERT, UPDATE, DELETE, parsed by sqlglot."""
-    source = _source(text, piece)
+    source = replace(_source(text, piece), lists=lists or {})
     try:
         tree = _parse_tree(source, piece, text)
     except RecursionError:

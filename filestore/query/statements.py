@@ -8,6 +8,7 @@ text that was parsed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,14 @@ class Utility:
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a query's tree comes from: offsets in the tree are those of `text`; `shifts` (offset in the text
-    given to sqlglot, offset in the client's text) maps them back when a string had to be rewritten."""
+    given to sqlglot, offset in the client's text) maps them back when a string had to be rewritten. `lists`: the long
+    lists of literals that were taken out, by the offset of the literal in their place (see `literal_lists`)."""
 
     text: str
     start: int
     shifts: tuple[tuple[int, int], ...] = ()
     rewritten: str = ""
+    lists: Mapping[int, str] = field(default_factory=dict)
 
     def position(self, offset: int) -> int:
         """1-based character in the client's text of an offset in sqlglot's text."""

@@ -84,4 +84,4 @@ def _unwrap_list(expr: e.InList) -> e.Expr:
         if not isinstance(item, e.Const) or (item.value is not None and not low <= item.value <= high):
             return expr
         items.append(e.Const(arg.arg.type, item.value))
-    return replace(expr, arg=arg.arg, items=tuple(items))
+    return replace(expr, arg=arg.arg, items=e.list_items(items))
