@@ -11,7 +11,7 @@ PATHS  := filestore tests bench
 # BLAS and the like must not start threads beside the scan pool.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: help demo test test-slow bench lint fmt soak system clean
+.PHONY: help demo test test-slow bench lint fmt protoc soak system clean
 
 help:
 	@echo "make demo       real flights, six questions, a kill -9, and nothing lost (under 4 minutes)"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-slow  the tests that take longer"
 	@echo "make bench      figures beside PostgreSQL, DuckDB and SQLite, into docs/performance.md"
 	@echo "make lint fmt   ruff and mypy; ruff's formatter on the files given as FILES="
+	@echo "make protoc     the gRPC modules, from rows.proto"
 	@echo "make soak       load and kill -9 for MINUTES (default 10)"
 
 $(STAMP): pyproject.toml
@@ -36,6 +37,9 @@ lint: $(STAMP)
 fmt: $(STAMP)
 	$(BIN)/ruff check --fix $(or $(FILES),$(PATHS))
 	$(BIN)/ruff format $(or $(FILES),$(PATHS))
+
+protoc: $(STAMP)
+	@bash tools/protoc.sh $(BIN)/python
 
 test: $(STAMP) system lint
 	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)

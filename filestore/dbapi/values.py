@@ -21,6 +21,7 @@ numpy scalars count as the Python values they stand for.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -140,7 +141,20 @@ def canonical(sql_type: SqlType, value: Any, settings: Any = None) -> Any:
         raise _mismatch(sql_type, value)
     if kind in types.INTEGER_KINDS and not -(1 << (8 * sql_type.width - 1)) <= found < 1 << (8 * sql_type.width - 1):
         raise errors.NumericOutOfRange(f"{sql_type.name} out of range")
+    if kind is Kind.FLOAT4:
+        return _single(found)
     return literals.fit_numeric(sql_type, found) if kind is Kind.NUMERIC else found
+
+
+def _single(value: float) -> float:
+    """The nearest single. Raises 22003 where that is infinity or zero and the value is not."""
+    with np.errstate(over="ignore", under="ignore"):
+        single = float(np.float32(value))
+    if math.isinf(single) and not math.isinf(value):
+        raise errors.NumericOutOfRange("value out of range: overflow")
+    if single == 0 and value != 0:
+        raise errors.NumericOutOfRange("value out of range: underflow")
+    return single
 
 
 def _mismatch(sql_type: SqlType, value: Any) -> errors.DatatypeMismatch:

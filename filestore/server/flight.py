@@ -32,8 +32,9 @@ from pyarrow import flight
 from filestore import errors
 from filestore.server import flight_rows
 from filestore.server.basic_auth import BasicAuth, host_of
+from filestore.server.faults import internal_fault
 from filestore.server.flight_calls import Caller, Watch
-from filestore.server.flight_errors import flight_error, internal_fault
+from filestore.server.flight_errors import flight_error
 from filestore.server.flight_requests import TableRequest, described, sql_text, ticketed
 
 if TYPE_CHECKING:

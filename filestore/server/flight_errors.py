@@ -22,11 +22,6 @@ _CLASSES: Final[dict[str, Any]] = {
 _FIELDS: Final = ("schema", "table", "column", "datatype", "constraint", "detail", "hint", "position", "context")
 
 
-def internal_fault() -> errors.InternalError:
-    """A bug: what it was is in the server's log, not in the answer."""
-    return errors.InternalError("internal error", hint="The server's log tells more.")
-
-
 def flight_error(error: errors.Error) -> Any:
     """The Flight exception of an error."""
     cls = _CLASSES.get(error.sqlstate) or _CLASSES.get(error.sqlstate[:2]) or flight.FlightServerError

@@ -43,28 +43,35 @@ class TableName:
 
 
 def table_name(text: str) -> TableName:
-    """Reads a table's name. Raises 22023 when it is none."""
+    """Reads a table's name. Raises 22023 when it is none, 22021 for bytes that are no text."""
     parts = text.split("/")
     if len(parts) != 6 or parts[::2] != ["databases", "schemas", "tables"] or not all(parts):
         raise errors.InvalidParameterValue(
             f'"{text}" is not the name of a table', hint="Write databases/postgres/schemas/{schema}/tables/{table}."
         )
-    return TableName(*(unquote(part) for part in parts[1::2]))
+    return TableName(*(_decoded(part) for part in parts[1::2]))
 
 
 def row_name(text: str) -> tuple[TableName, list[str]]:
-    """Reads a row's name: its table and the text forms of its key. Raises 22023 when it is none."""
+    """Reads a row's name: its table and the text forms of its key. Raises as `table_name`."""
     table, separator, key = text.rpartition("/rows/")
     if not separator or "/" in key:
         raise errors.InvalidParameterValue(
             f'"{text}" is not the name of a row',
             hint="Write databases/postgres/schemas/{schema}/tables/{table}/rows/{key}.",
         )
-    return table_name(table), [unquote(value) for value in key.split(",")]
+    return table_name(table), [_decoded(value) for value in key.split(",")]
 
 
 def _part(text: str) -> str:
     return quote(text, safe="")
+
+
+def _decoded(part: str) -> str:
+    try:
+        return unquote(part, errors="strict")
+    except UnicodeDecodeError:
+        raise errors.CharacterNotInRepertoire(f'"{part}" does not stand for UTF-8 text') from None
 
 
 class PageTokens:

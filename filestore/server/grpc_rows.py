@@ -20,6 +20,7 @@ from filestore.dbapi.values import canonical
 from filestore.query.plan import OutputColumn
 from filestore.server import grpc_values
 from filestore.server.basic_auth import BasicAuth, host_of
+from filestore.server.faults import internal_fault
 from filestore.server.grpc_errors import NoSuchRow, refuse
 from filestore.server.grpc_names import PageTokens, TableName, row_name, table_name
 from filestore.server.grpc_sessions import Call, Sessions
@@ -28,7 +29,7 @@ from filestore.server.proto.filestore.v1 import rows_pb2 as pb
 from filestore.server.proto.filestore.v1 import rows_pb2_grpc
 from filestore.storage.schema import TableDef
 from filestore.storage.vector import Batch
-from filestore.types import SqlType
+from filestore.types import Kind, SqlType
 
 if TYPE_CHECKING:
     from filestore.database import Database
@@ -37,6 +38,8 @@ LOG = logging.getLogger("filestore.grpc")
 
 PAGE_SIZE: Final = 100
 PAGE_SIZE_MAX: Final = 1000
+# Clients take messages of 4 MiB unless they are told otherwise; the rest is for what is around the rows.
+PAGE_BYTES_MAX: Final = 4_000_000
 # How often an upsert that lost a race against another INSERT begins again.
 UPSERT_ATTEMPTS: Final = 3
 
@@ -82,6 +85,8 @@ class Target:
             found[ordinal] = value
             if value is not None:
                 try:
+                    if isinstance(value, bool) and column.type.kind is not Kind.BOOL:
+                        raise errors.DatatypeMismatch(f"a bool for a column of type {column.type.name}")
                     canonical(column.type, value)
                 except errors.Error as error:
                     error.column = error.column or name
@@ -148,6 +153,8 @@ class RowsService(rows_pb2_grpc.RowsServicer):
         metadata = dict(context.invocation_metadata() or ())
         try:
             self._auth.admit(host_of(context.peer()), metadata.get("authorization"))
+            if request is None:
+                raise errors.ProtocolViolation("the request is not a message of this method")
             async with self.sessions.call() as call:
                 return await method(call, request)
         except _LostRace as race:
@@ -160,7 +167,7 @@ class RowsService(rows_pb2_grpc.RowsServicer):
             raise
         except Exception:
             LOG.exception("a call of %s failed", method.__name__.strip("_"))
-            await refuse(context, errors.InternalError("internal error", hint="The server's log tells more."))
+            await refuse(context, internal_fault())
         return None
 
     # --- methods --------------------------------------------------------------------------------------------------
@@ -183,9 +190,9 @@ class RowsService(rows_pb2_grpc.RowsServicer):
         else:
             columns, batches, _ = await call.execute(target.sql.first_page(), [size + 1])
         rows = target.rows(columns, batches)
-        answer = pb.ListResponse(rows=rows[:size])
-        if len(rows) > size:
-            _, last = row_name(rows[size - 1].name)
+        answer = pb.ListResponse(rows=rows[: _fitting(rows[:size])])
+        if len(rows) > len(answer.rows):
+            _, last = row_name(answer.rows[-1].name)
             answer.next_page_token = self._tokens.make(scope, last)
         return answer
 
@@ -229,11 +236,26 @@ class RowsService(rows_pb2_grpc.RowsServicer):
         target = target_of(call, name)
         key = target.key_of(texts)
         if request.etag:
-            await _check_etag(call, target, texts, request.etag)
+            try:
+                await _check_etag(call, target, texts, request.etag)
+            except NoSuchRow:
+                if request.allow_missing:
+                    return empty_pb2.Empty()
+                raise
         _, _, tag = await call.execute(target.sql.delete(), key)
         if tag == "DELETE 0" and not request.allow_missing:
             raise target.missing(texts)
         return empty_pb2.Empty()
+
+
+def _fitting(rows: Sequence[Any]) -> int:
+    """How many of the first rows make a page of at most PAGE_BYTES_MAX, the first in any case."""
+    total = 0
+    for count, row in enumerate(rows):
+        total += row.ByteSize()
+        if count and total > PAGE_BYTES_MAX:
+            return count
+    return len(rows)
 
 
 class _LostRace(Exception):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health as health_service
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -35,6 +36,26 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
+
+
+class _Readable(grpc.aio.ServerInterceptor):
+    """Bytes that are no message reach the service as None, to be refused there: gRPC itself would answer UNKNOWN,
+    without a SQLSTATE, and log a traceback.
+    """
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or not details.method.startswith(f"/{SERVICE}/"):
+            return handler
+        parse = handler.request_deserializer
+
+        def read(data: bytes) -> Any:
+            try:
+                return parse(data)
+            except DecodeError:
+                return None
+
+        return handler._replace(request_deserializer=read)
 
 
 @dataclass(slots=True)
@@ -68,7 +89,7 @@ async def start_grpc(
     verifier: a user's SCRAM verifier text, None for none (nobody has a password when it is omitted). certificate:
     (chain, key) as PEM, for TLS. Raises 55006 when the address is taken.
     """
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=_OPTIONS, interceptors=(_Readable(),))
     service = RowsService(database, BasicAuth(verifier or _nobody, encrypted=certificate is not None))
     rows_pb2_grpc.add_RowsServicer_to_server(service, server)  # type: ignore[no-untyped-call]
     health = health_service.aio.HealthServicer()

@@ -129,6 +129,7 @@ class Sessions:
             yield borrowed
             await borrowed.finish()
         except asyncio.CancelledError:
+            borrowed.session.cancel.set("user request")  # a worker may still read for it
             borrowed.session.close()
             raise
         except BaseException:

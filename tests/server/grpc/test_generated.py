@@ -21,4 +21,4 @@ def test_the_generated_modules_are_up_to_date(tmp_path: Path) -> None:
     assert len(made) == 3
     for file in made:
         committed = ROOT / file.relative_to(tmp_path)
-        assert file.read_text() == committed.read_text(), f"{file.name}: run tools/protoc.sh"
+        assert file.read_text() == committed.read_text(), f"{file.name}: run make protoc"

@@ -191,6 +191,10 @@ def test_upserts_and_etags(port: Port) -> None:
     assert refused(port.rows.Delete, delete)[0] is grpc.StatusCode.ABORTED
     assert port.rows.Get(pb.GetRequest(name=name)).values["v"].int64_value == 2
     port.rows.Delete(pb.DeleteRequest(name=name, etag=second.etag))
+    again = pb.DeleteRequest(name=name, etag=second.etag)
+    assert refused(port.rows.Delete, again)[0] is grpc.StatusCode.NOT_FOUND
+    again.allow_missing = True
+    port.rows.Delete(again)
     moved = pb.Row(name=name, values={"id": number(6), "v": number(1)})
     assert refused(port.rows.Update, pb.UpdateRequest(row=moved))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -239,6 +243,45 @@ def test_errors(port: Port) -> None:
     assert refused(port.rows.Get, pb.GetRequest(name=other))[::2] == (grpc.StatusCode.NOT_FOUND, "3D000")
     # None of them left a transaction behind.
     assert create(request(id=number(2))).values["id"].int64_value == 2
+
+
+def test_values_that_do_not_fit_their_column(port: Port) -> None:
+    port.sql("CREATE TABLE item (id integer PRIMARY KEY, r real, b boolean)")
+    parent = f"{PARENT}/item"
+
+    def create(**values: Any) -> Any:
+        return port.rows.Create(pb.CreateRequest(parent=parent, row=pb.Row(values=values)))
+
+    for value in (1e300, -1e300, 1e-300):
+        wrong = pb.Value(double_value=value)
+        assert refused(create, id=number(1), r=wrong)[::2] == (grpc.StatusCode.INVALID_ARGUMENT, "22003"), value
+    true = pb.Value(bool_value=True)
+    for column in ("id", "r"):
+        assert refused(create, **{column: true})[::2] == (grpc.StatusCode.INVALID_ARGUMENT, "42804"), column
+    made = create(id=number(1), r=pb.Value(double_value=float("inf")), b=true)
+    assert (made.values["r"].double_value, made.values["b"].bool_value) == (float("inf"), True)
+
+
+def test_names_and_bytes_that_are_none(port: Port) -> None:
+    port.sql("CREATE TABLE item (name text PRIMARY KEY)")
+    for name in (f"{PARENT}/item/rows/%FF", f"{PARENT}/item%FF/rows/x", f"{PARENT}/item/rows/a%00b"):
+        code, _, sqlstate = refused(port.rows.Get, pb.GetRequest(name=name))
+        assert (code, sqlstate) == (grpc.StatusCode.INVALID_ARGUMENT, "22021"), name
+    garbage = port.channel.unary_unary(f"/{SERVICE}/Get")
+    assert refused(garbage, b"\xff\xff\xff")[::2] == (grpc.StatusCode.INVALID_ARGUMENT, "08P01")
+
+
+def test_a_page_of_wide_rows_fits_a_client(port: Port) -> None:
+    port.sql("CREATE TABLE item (id integer PRIMARY KEY, t text)")
+    port.sql("INSERT INTO item SELECT i, repeat('x', 1500000) FROM generate_series(1, 5) AS s(i)")
+    found, token, pages = [], "", 0
+    while True:
+        page = port.rows.List(pb.ListRequest(parent=f"{PARENT}/item", page_token=token))
+        found += [row.values["id"].int64_value for row in page.rows]
+        token, pages = page.next_page_token, pages + 1
+        if not token:
+            break
+    assert (found, pages) == ([1, 2, 3, 4, 5], 3)
 
 
 def test_names_are_quoted_and_values_bound(port: Port) -> None:
