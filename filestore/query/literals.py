@@ -232,7 +232,7 @@ def format_float8(value: float, settings: TextSettings = DEFAULTS) -> str:
         return "Infinity" if value > 0 else "-Infinity"
     if settings.extra_float_digits <= 0:
         return f"{value:.{max(1, 15 + settings.extra_float_digits)}g}"
-    return _shortest(repr(value), 15)
+    return _shortest(strictly_shortest(value), 15)
 
 
 def format_float4(value: float, settings: TextSettings = DEFAULTS) -> str:
@@ -240,7 +240,26 @@ def format_float4(value: float, settings: TextSettings = DEFAULTS) -> str:
         return format_float8(value, settings)
     if settings.extra_float_digits <= 0:
         return f"{value:.{max(1, 6 + settings.extra_float_digits)}g}"
-    return _shortest(np.format_float_scientific(np.float32(value), unique=True, trim="-"), 6)
+    return _shortest(strictly_shortest(value, single=True), 6)
+
+
+def strictly_shortest(value: float, single: bool = False) -> str:
+    """The least digits nearer to the finite value than to any other float; of these the nearest to it.
+
+    Python's and Arrow's digits may lie just between two floats and count on readers that round to even, PostgreSQL's
+    never do. source: PostgreSQL 15, src/common/d2s.c (STRICTLY_SHORTEST is 0).
+    """
+    text = np.format_float_scientific(np.float32(value), unique=True, trim="-") if single else repr(value)
+    size = abs(value)
+    if not (2.0**24 < size < 1e19 if single else 2.0**53 < size < 1e40):
+        return text  # between floats of other sizes there are no decimals as short as these
+    number = np.float32(size) if single else np.float64(size)
+    twice = [int(number) + int(np.nextafter(number, number.dtype.type(end))) for end in (0, np.inf)]
+    digits = len(Decimal(text).normalize().as_tuple().digits)
+    while not twice[0] < 2 * abs(int(Decimal(text))) < twice[1]:
+        text = f"{value:.{digits}e}"
+        digits += 1
+    return text
 
 
 def _shortest(text: str, digits_before_exponent: int) -> str:

@@ -27,7 +27,7 @@ from filestore.query import view_kernels
 from filestore.query import wire_kernels as wire
 from filestore.query.datetime_text import DEFAULTS, TextSettings
 from filestore.query.kernels import frozen
-from filestore.query.literals import format_literal, parse_numeric
+from filestore.query.literals import format_literal, parse_numeric, strictly_shortest
 from filestore.storage.vector import EMPTY_HEAP, Array, Vector
 from filestore.types import OID_KINDS, STRING_KINDS, Kind
 
@@ -184,13 +184,44 @@ def _float_text(vector: Vector, settings: TextSettings) -> Encoded:
         return _one_by_one(vector, settings)
     fixed_digits = 6 if vector.type.kind is Kind.FLOAT4 else 15
     # Arrow finds the shortest digits; only their layout is ours.
-    shortest = pc.cast(pa.array(np.ascontiguousarray(vector.data)), pa.large_string())
-    _, starts, digits = shortest.buffers()
-    n = len(vector)
-    positions = np.frombuffer(starts, np.int64, n + 1) if n else np.zeros(1, np.int64)
-    raw = np.frombuffer(digits, np.uint8) if digits is not None and n else EMPTY_HEAP
-    offsets, out = _buffers(n, 28)
+    data = np.ascontiguousarray(vector.data)
+    shortest = pc.cast(pa.array(data), pa.large_string())
+    ties = _float_ties(data, *_pieces(shortest))
+    if len(ties):
+        strict = [strictly_shortest(float(x), data.itemsize == 4) for x in data[ties]]
+        mask = np.zeros(len(data), np.bool_)
+        mask[ties] = True
+        shortest = pc.replace_with_mask(shortest, mask, pa.array(strict, pa.large_string()))
+    positions, raw = _pieces(shortest)
+    offsets, out = _buffers(len(vector), 28)
     return _finish(offsets, out, kernels.floats(positions, raw, fixed_digits, _valid(vector), out, offsets))
+
+
+def _pieces(strings: pa.LargeStringArray) -> tuple[Array, Array]:
+    """(offsets int64[n + 1], bytes uint8[]) of an array of Arrow's."""
+    _, starts, raw = strings.buffers()
+    n = len(strings)
+    positions = np.frombuffer(starts, np.int64, n + 1, strings.offset * 8) if n else np.zeros(1, np.int64)
+    return positions, np.frombuffer(raw, np.uint8) if raw is not None and n else EMPTY_HEAP
+
+
+def _float_ties(data: Array, positions: Array, raw: Array) -> Array:
+    """The rows whose shortest decimal only reads back because readers round to even. Such a decimal lies between two
+    floats with an even and an odd significand of 53 (24) bits, has fewer than 18 (10) digits and no fraction.
+    """
+    if data.itemsize == 4:
+        fraction, least, most, words = 23, 2.0**24, 1e19, data.view(np.uint32)
+    else:
+        fraction, least, most, words = 52, 2.0**53, 1e40, data.view(np.uint64)
+    size = np.abs(data)
+    rows = np.flatnonzero((size >= least) & (size < most) & (words & words.dtype.type(1) == 0))
+    if len(rows) == 0:
+        return rows
+    hidden = np.uint64(1 << fraction)
+    significands = words[rows].astype(np.uint64) & (hidden - np.uint64(1)) | hidden
+    found = np.zeros(len(rows), np.bool_)
+    kernels.float_ties(frozen(positions), frozen(raw), rows, significands, found)
+    return rows[found]
 
 
 def _numeric_text(vector: Vector) -> Encoded:

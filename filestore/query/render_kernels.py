@@ -481,6 +481,49 @@ def floats(starts: Any, digits: Any, fixed_digits: int, valid: Any, out: Any, of
     return at
 
 
+@njit(nogil=True, cache=True)
+def float_ties(starts: Any, digits: Any, rows: Any, significands: Any, out: Any) -> None:
+    """Sets out[k] where the decimal of row rows[k] lies just between two floats: its odd part is that of the middle
+    between the significand (uint64, even) and a neighbour. All decimals are integers without leading zeros.
+    """
+    five, ten, one = np.uint64(5), np.uint64(10), np.uint64(1)
+    for k in range(len(rows)):
+        value, power, after, point = np.uint64(0), 0, 0, False
+        j, end = starts[rows[k]], starts[rows[k] + 1]
+        while j < end:
+            c = digits[j]
+            j += 1
+            if c == LETTER_E or c == 69:
+                exponent: Any = 0
+                while j < end:
+                    if digits[j] != PLUS:
+                        exponent = exponent * 10 + (digits[j] - ZERO)
+                    j += 1
+                power += exponent
+            elif c == POINT:
+                point = True
+            elif c != MINUS:
+                after += point
+                if c == ZERO:
+                    power += 1  # perhaps the last: counted, and undone when another digit follows
+                else:
+                    while power > 0:
+                        value *= ten
+                        power -= 1
+                    value = value * ten + np.uint64(c - ZERO)
+        power -= after
+        fives = one
+        for _ in range(min(power, 24)):
+            fives *= five
+        while value and value & one == 0:
+            value >>= one
+        m = significands[k] * np.uint64(2)
+        # Below a power of two the floats are twice as dense.
+        for middle in (m - one, m + one, m * np.uint64(2) - one):
+            if middle % fives == 0 and middle // fives == value:
+                out[k] = True
+
+
 @inlined
 def put_float(out: Any, at: int, mantissa: Any, count: int, point: int, fixed_digits: int) -> int:
     """0.mantissa * 10**point; `count` digits without zeros at either end."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from filestore import errors, timezones, types
+from filestore.query import literals, render
 from filestore.query.interval_text import format_interval, parse_interval
 from filestore.query.literals import format_literal, parse_literal
 from filestore.settings import Settings
+from filestore.storage.vector import Vector
 
 GOLDEN = [json.loads(line) for line in Path(__file__).with_name("golden.jsonl").read_text().splitlines()]
 KINDS = sorted({kind for _, kind, *_ in GOLDEN})
@@ -71,6 +77,55 @@ def test_assignment_refuses_long_strings() -> None:
     assert parse_literal(types.varchar(3), "abc   ") == "abc"
     with pytest.raises(errors.CharacterNotInRepertoire):
         parse_literal(types.TEXT, "a\0b")
+
+
+def test_shortest_floats_do_not_lie_between_two_floats() -> None:
+    """PostgreSQL's digits, as 15.13 printed them; Python's repr of the first is 3.597009966976397e+16."""
+    doubles = {
+        "0x1.ff2a75d5681e0p+54": "3.5970099669763968e+16",
+        "-0x1.fb5fba6dd4d64p+55": "-7.1406533751761696e+16",
+        "0x1.4fbd93efcd494p+57": "1.8900512055824038e+17",
+        "0x1.f7f543d794d06p+54": "3.5462896253482008e+16",
+    }
+    singles = {
+        "0x1.b2c96p+27": "2.2795341e+08",
+        "0x1.69f6f4p+25": "4.7443432e+07",
+        "-0x1.cc65a8p+25": "-6.0345168e+07",
+    }
+    for kind, formatter, known in (
+        (types.FLOAT8, literals.format_float8, doubles),
+        (types.FLOAT4, literals.format_float4, singles),
+    ):
+        given = {float.fromhex(x): want for x, want in known.items()}
+        column = Vector(kind, np.array(list(given), kind.dtype))
+        printed = render.text(column)
+        assert [printed[i].decode() for i in range(len(given))] == list(given.values())
+        assert [formatter(x) for x in given] == list(given.values())
+
+
+def test_random_floats_are_strictly_shortest() -> None:
+    """Columns against the twin, and the twin against its definition: fewer digits do not come nearer."""
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    for kind, word, fraction, bits in ((types.FLOAT8, np.uint64, 52, 64), (types.FLOAT4, np.uint32, 23, 32)):
+        values = rng.integers(0, 2**bits, 500, word)
+        exponents = rng.integers(1 << fraction, 2 ** (bits - 1) - (1 << fraction), 1000, word) >> word(fraction)
+        few = rng.integers(0, 4096, 1000, word) << word(fraction - 12)  # few bits: powers of two, halves, ties
+        near = rng.integers(53 + 1023, 100 + 1023, 1000, word) if bits == 64 else rng.integers(151, 180, 1000, word)
+        all_bits = [values, exponents << word(fraction) | few, near << word(fraction) | few, near << word(fraction)]
+        data = np.concatenate([*all_bits, values >> word(2) << word(2)]).view(kind.dtype)
+        data = data[np.isfinite(data)]
+        printed = render.text(Vector(kind, data))
+        formatter = literals.format_float4 if bits == 32 else literals.format_float8
+        for i, value in enumerate(data.tolist()):
+            text = printed[i].decode()
+            assert text == formatter(value)
+            assert kind.dtype.type(text) == data[i]
+            with np.errstate(over="ignore"):
+                beside = [float(np.nextafter(data[i], kind.dtype.type(end))) for end in (-np.inf, np.inf)]
+            away = abs(Fraction(text) - Fraction(value))
+            assert all(away < abs(Fraction(text) - Fraction(x)) for x in beside if math.isfinite(x)), text
 
 
 def test_float_digits() -> None:
