@@ -12,7 +12,7 @@ caller.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -52,20 +52,6 @@ class Pages(Protocol):
 
     @property
     def limit(self) -> int: ...
-
-
-@dataclass(slots=True)
-class MemoryPages:
-    """Pages in ordinary zeroed memory, for temporary indexes and tests; untouched pages are not resident."""
-
-    limit: int
-    page_size: int = layout.PAGE_SIZE
-    data: U8 = field(init=False)
-    dirty: U8 = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.data = np.zeros(self.limit * self.page_size, np.uint8)
-        self.dirty = np.zeros(self.limit, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +144,6 @@ class Index(Protocol):
 def key_count(keys: Keys) -> int:
     """Number of keys in a Keys value."""
     return len(keys[0]) - 1 if isinstance(keys, tuple) else len(keys)
-
-
-def bytes_keys(values: list[bytes]) -> tuple[I64, U8]:
-    """Keys of the bytes form from Python bytes; for tests and literals."""
-    offsets = np.zeros(len(values) + 1, np.int64)
-    np.cumsum([len(value) for value in values], out=offsets[1:])
-    return offsets, np.frombuffer(b"".join(values), np.uint8).copy()
 
 
 def one_key(key: Key, form: int) -> Any:

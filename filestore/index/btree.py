@@ -31,7 +31,6 @@ from filestore.index.base import I64, U8, U64, Bools, Key, Keys, Pages, Position
 FORMS: Final = {"u64": layout.FORM_U64, "u128": layout.FORM_U128, "bytes": layout.FORM_BYTES}
 FETCH_ROWS: Final = 4096  # records a range asks a kernel for at a time when nobody set a limit; grows with the result
 _ALL_ONES: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
-_MAX_RECORD: Final = 2**63 - 1
 
 
 def open_btree(pages: Pages, form: str) -> BTree:

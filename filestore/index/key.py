@@ -46,6 +46,7 @@ from numpy.typing import NDArray
 from filestore import errors
 from filestore.index import key_kernels
 from filestore.index.base import I64, U8, U64, Key, Keys
+from filestore.storage.vector import INLINE_BYTES
 from filestore.types import OID_KINDS, Kind, Physical, SqlType
 
 Array = NDArray[Any]
@@ -373,7 +374,7 @@ def _decimals(views: U64, heap: U8, flags: U8) -> tuple[I64, U8]:
     for row, (word, place) in enumerate(views.tolist()):
         length, start = word & 0xFFFFFFFF, place >> 32
         if not len(flags) or flags[row]:
-            text = raw[row, 4 : 4 + length] if length <= key_kernels.INLINE else heap[start : start + length]
+            text = raw[row, 4 : 4 + length] if length <= INLINE_BYTES else heap[start : start + length]
             out += encode_decimal(text.tobytes())
         offsets[row + 1] = len(out)
     return offsets, np.frombuffer(bytes(out), np.uint8)

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from filestore.storage.vector import INLINE_BYTES as INLINE
+
 NOT_NULL = 0x01  # below NULL, because PostgreSQL's default is NULLS LAST
 NULL = 0x02
 ESCAPE = 0xFF  # behind a zero byte of the value; the end is 0x00 0x00, below any continuation
 END_BYTES = 2
 BLANK = 0x20
-INLINE = 12
 PREFIX = 4
 LENGTH_MASK = np.uint64(0xFFFFFFFF)
 SIGN64 = np.uint64(1 << 63)
@@ -57,24 +58,6 @@ def sortable_float4_bits(bits: Any) -> Any:
     if magnitude == np.uint64(0):
         return sign
     return bits ^ LENGTH_MASK if bits & sign else bits ^ sign
-
-
-@njit(nogil=True, cache=True)
-def put_bytes(source: Any, start: int, end: int, out: Any, at: int) -> int:
-    """Writes source[start:end] as one text or bytea component, without marker; returns the end.
-
-    Needs 2 * length + 2 bytes at most.
-    """
-    for i in range(start, end):
-        byte = source[i]
-        out[at] = byte
-        at += 1
-        if byte == 0:
-            out[at] = ESCAPE
-            at += 1
-    out[at] = 0
-    out[at + 1] = 0
-    return at + END_BYTES
 
 
 @njit(nogil=True, cache=True)

@@ -53,15 +53,17 @@ class Arena:
         if last > self.used_pages:
             self.used_pages = last
 
-    def take_dirty(self) -> tuple[NDArray[np.int64], Bytes]:
+    def take_dirty(self, pages: int | None = None) -> tuple[NDArray[np.int64], Bytes]:
         """(page numbers int64[k], private copies uint8[k, PAGE_SIZE]) of the dirty pages, which are clean afterwards.
 
-        Engine lock held. Whoever calls it owes the pages to the store: they are not dirty any more.
+        `pages`: of the first so many only. What was marked by a kernel counts as used from now on. Engine lock held.
+        Whoever calls it owes the pages to the store: they are not dirty any more.
         """
-        pages = np.flatnonzero(self.dirty[: self.used_pages]).astype(np.int64)
+        numbers = np.flatnonzero(self.dirty if pages is None else self.dirty[:pages]).astype(np.int64)
+        if len(numbers):
+            self.used_pages = max(self.used_pages, int(numbers[-1]) + 1)
         # Aligned, so that they go to the disk without another copy.
-        copies = memory.aligned_buffer(pages.size * PAGE_SIZE).reshape(-1, PAGE_SIZE)
-        live = self.data[: self.used_pages * PAGE_SIZE].reshape(-1, PAGE_SIZE)
-        np.take(live, pages, axis=0, out=copies, mode="clip")
-        self.dirty[pages] = 0
-        return pages, copies
+        copies = memory.aligned_buffer(numbers.size * PAGE_SIZE).reshape(-1, PAGE_SIZE)
+        np.take(self.data.reshape(-1, PAGE_SIZE), numbers, axis=0, out=copies, mode="clip")
+        self.dirty[numbers] = 0
+        return numbers, copies

@@ -10,8 +10,8 @@ import numpy as np
 from numba import njit
 
 from filestore.storage.memory_kernels import copy_bytes, load_i64, load_u8
+from filestore.storage.vector import INLINE_BYTES as INLINE
 
-INLINE = 12  # bytes that a string view holds itself
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -99,7 +99,7 @@ def same_value(views: Any, heap: Any, a: Any, b: Any) -> Any:
 def find_distinct(views: Any, heap: Any, valid: Any, codes: Any, firsts: Any, table: Any) -> Any:
     """Numbers the distinct values in order of appearance: codes per row (0 at nulls), first row of each.
 
-    Returns how many there are, -1 when more than len(firsts). table: Any32[power of two], at least twice
+    Returns how many there are, -1 when more than len(firsts). table: int32[power of two], at least twice
     len(firsts).
     """
     nulls = len(valid) > 0

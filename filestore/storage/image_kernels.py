@@ -11,7 +11,8 @@ from filestore.storage.arena import PAGE_SHIFT
 from filestore.storage.directory import COLUMN_FIELDS, DATA, HEADER, HEAP, SLOT_BITS, SLOT_MASK, VALID
 from filestore.storage.layout import PAGE_SIZE
 from filestore.storage.memory_kernels import load_u32, store_u8
-from filestore.storage.segment_kernels import INLINE, mark_dirty
+from filestore.storage.segment_kernels import mark_dirty
+from filestore.storage.vector import INLINE_BYTES as INLINE
 
 _MASK = PAGE_SIZE - 1
 
@@ -20,7 +21,7 @@ _MASK = PAGE_SIZE - 1
 def zero_ranges(copies: Any, position: Any, dirty: Any, starts: Any, lengths: Any) -> None:
     """Zeroes byte ranges of an arena in its page copies; pages that had any stay dirty.
 
-    copies: uint8[k, PAGE_SIZE]; position: Any64[pages], place of a page in them or -1.
+    copies: uint8[k, PAGE_SIZE]; position: int64[pages], place of a page in them or -1.
     """
     for i in range(len(starts)):
         for at in range(starts[i], starts[i] + lengths[i]):

@@ -15,8 +15,9 @@ Invariants:
 Thread rule: `append` and `reserve` under the engine lock; everything else from any thread. Without `threaded` no
 thread is started and `when_durable` flushes inline: the order of writes is then the same in every run. A host (the
 event loop of a port) may take the flusher's place while flushes are short: handing over to a thread and back costs
-more than they do. It does not do: deciding when to checkpoint (see `bytes_since`), compression, encryption (a key id
-has its place).
+more than they do. `read`, `hold`, `release` and `subscribe` are what a backup or a feed of changes will stand on: so
+far only tests call them. It does not do: deciding when to checkpoint (see `bytes_since`), compression, encryption (a
+key id has its place).
 """
 
 from __future__ import annotations
@@ -90,8 +91,6 @@ class Log:
         self.epoch = epoch
         self.durable_lsn = end_lsn
         self.failed: StorageFailed | None = None
-        self.flushes = 0
-        self.flushed_groups = 0
         self._file = file
         self._header = header
         self._seed = header.seed
@@ -209,6 +208,10 @@ class Log:
             host = self._host
             if host is None or self._hosted_s > SHORT_FLUSH_S or not host():
                 self._kicks.put(True)
+
+    def flush_soon(self) -> None:
+        """Hands a flush that a host has promised to the flusher."""
+        self._kicks.put(True)
 
     def hosted(self, host: Callable[[], bool] | None) -> None:
         """From now on `host` is asked to flush first, on any thread: True promises a call of `flush_hosted` soon."""
@@ -393,9 +396,7 @@ class Log:
         self._vouched = False
         last = batches[-1]
         self._publish(last.lsn + last.length)
-        self.flushes += 1
         for batch in batches:
-            self.flushed_groups += batch.groups
             if len(self._buffers) < BUFFERS_KEPT:
                 self._buffers.append(batch.buffer)
         self._prepare_next()

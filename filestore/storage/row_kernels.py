@@ -44,7 +44,8 @@ from filestore.storage.memory_kernels import (
     store_u8,
     store_u32,
 )
-from filestore.storage.segment_kernels import INLINE, is_valid, mark_dirty, set_head
+from filestore.storage.segment_kernels import is_valid, mark_dirty, set_head
+from filestore.storage.vector import INLINE_BYTES as INLINE
 
 IMAGE_HEADER = 24  # first address, count, flags: int64 each
 LINKED = 1  # record numbers and previous addresses follow the header

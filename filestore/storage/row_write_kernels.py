@@ -37,7 +37,6 @@ from filestore.storage.directory import (
 from filestore.storage.memory_kernels import copy_bytes, copy_value, load_i64, load_u32, store_i64, store_u8, store_u32
 from filestore.storage.row_kernels import encode_rows
 from filestore.storage.segment_kernels import (
-    INLINE,
     is_valid,
     mark_dirty,
     publish,
@@ -45,6 +44,7 @@ from filestore.storage.segment_kernels import (
     set_head,
     view_address,
 )
+from filestore.storage.vector import INLINE_BYTES as INLINE
 
 KEEP = 0
 WORD = 1

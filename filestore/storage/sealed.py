@@ -21,7 +21,7 @@ from filestore.storage import directory as d
 from filestore.storage import encode_kernels
 from filestore.storage.segment import Layout
 from filestore.storage.segment_file import Role, SealedColumn, SealedFile, Zone
-from filestore.storage.vector import EMPTY_HEAP, Array, Vector
+from filestore.storage.vector import EMPTY_HEAP, INLINE_BYTES, Array, Vector
 from filestore.types import Physical, SqlType
 
 DICTIONARY_MOST: Final = 65535  # codes of two bytes
@@ -263,7 +263,7 @@ def _string_zone(views: Array, heap: Array, low: int, high: int) -> tuple[bytes 
 
 def _string_at(views: Array, heap: Array, row: int) -> bytes:
     size = int(views[row, 0]) & 0xFFFFFFFF
-    if size <= encode_kernels.INLINE:
+    if size <= INLINE_BYTES:
         return bytes(views[row].tobytes()[4 : 4 + size])
     offset = int(views[row, 1]) >> 32
     return bytes(heap[offset : offset + size])

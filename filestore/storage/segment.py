@@ -37,32 +37,13 @@ NAMES: Final = {name: field for field, name in HIDDEN.items()}
 
 
 class Arenas(Protocol):
-    """Where arenas come from: a Store, or memory alone."""
+    """Where arenas come from: a Store, or memory alone (tests)."""
 
     def arena(self, name: str, nbytes: int) -> Arena: ...
 
     def drop_arena(self, name: str) -> None: ...
 
     def arena_names(self) -> Any: ...
-
-
-class MemoryArenas:
-    """Arenas that no checkpoint carries; for tests and tables that need no durability."""
-
-    def __init__(self) -> None:
-        self.arenas: dict[str, Arena] = {}
-
-    def arena(self, name: str, nbytes: int) -> Arena:
-        found = self.arenas.get(name)
-        if found is None:
-            found = self.arenas[name] = Arena(name, nbytes)
-        return found
-
-    def drop_arena(self, name: str) -> None:
-        self.arenas.pop(name, None)
-
-    def arena_names(self) -> list[str]:
-        return list(self.arenas)
 
 
 class Layout:

@@ -90,7 +90,10 @@ class Role(enum.IntEnum):
 
 
 class Hidden(enum.IntEnum):
-    """Ordinals of the per-version fields."""
+    """Ordinals of the per-version fields.
+
+    A place in the format, held by its tests: tables keep these fields in arenas and write none of them so far.
+    """
 
     BEGIN = -1
     END = -2

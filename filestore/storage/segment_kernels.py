@@ -29,7 +29,6 @@ from filestore.storage.directory import (
     HEAD,
     HEADER,
     HEAP,
-    HEAP_USED,
     INFINITY,
     LAST_BEGIN,
     PENDING,
@@ -53,8 +52,7 @@ from filestore.storage.memory_kernels import (
     store_u8,
     store_u32,
 )
-
-INLINE = 12  # bytes that a string view holds itself
+from filestore.storage.vector import INLINE_BYTES as INLINE
 
 
 @njit(nogil=True, cache=True)
@@ -376,8 +374,3 @@ def count_ended(base: Any, rows: Any) -> Any:
             ended += load_i64(base + slot * 8) != INFINITY
     return ended
 
-
-@njit(nogil=True, cache=True)
-def heap_used(row: Any, field: Any) -> Any:
-    """Bytes used of an open column's heap."""
-    return row[field + HEAP_USED]

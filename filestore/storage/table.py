@@ -26,7 +26,7 @@ import numpy as np
 from filestore import errors
 from filestore.storage import directory as d
 from filestore.storage import row_kernels, row_write_kernels, segment_kernels
-from filestore.storage.schema import KeyDef, TableDef
+from filestore.storage.schema import TableDef
 from filestore.storage.segment import HEAP_BYTES, LONGEST_VALUE, Arenas, Directory, Layout, SealedColumns, Segment
 from filestore.storage.vector import EMPTY_HEAP, Array, Batch, Vector
 
@@ -48,18 +48,6 @@ class SnapshotView(Protocol):
 
     def versions(self, directory: Array, records: Array, bound: int) -> Array:
         """int64[n]: address of the version of each row that is seen, -1 for none."""
-
-
-class TableKey(Protocol):
-    """A key's constraint and the index behind it (`filestore.txn.keys.StoredKey`)."""
-
-    @property
-    def definition(self) -> KeyDef: ...
-
-    def find(self, columns: Sequence[Vector]) -> tuple[Array, Array]:
-        """(offsets int64[n + 1], records): rows that had these values of the key's columns; stale ones
-        included.
-        """
 
 
 # What became of a row: its version's address, its record number, the log's image, and whether the version that it
@@ -123,7 +111,7 @@ class Table:
         self.segments: list[Segment | None] = []
         self.open_segment: Segment | None = None
         self.live_rows = 0
-        self.stored_keys: tuple[Any, ...] = ()
+        self.stored_keys: tuple[Any, ...] = ()  # `filestore.txn.keys.StoredKey`s, of a room above
         self._scratch = np.empty(_SCRATCH_BYTES, np.uint8)
         self._written = np.zeros(row_write_kernels.OUT_FIELDS, np.int64)
         self._fields = [d.column_field(i, 0) for i in range(len(self.layout.types))]
@@ -144,10 +132,6 @@ class Table:
         if segment is None:
             return len(self.segments) << d.SLOT_BITS
         return (segment.number << d.SLOT_BITS) + segment.rows
-
-    def keys(self) -> tuple[Any, ...]:
-        """The keys with their indexes (`filestore.txn.keys.StoredKey`)."""
-        return self.stored_keys
 
     def segment_list(self) -> list[Segment]:
         """Segments that exist, in address order."""

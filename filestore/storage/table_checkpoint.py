@@ -21,7 +21,6 @@ import numpy as np
 from filestore.storage import directory as d
 from filestore.storage import image_kernels, segment_kernels
 from filestore.storage.arena import Arena
-from filestore.storage.layout import PAGE_SIZE
 from filestore.storage.page_store import PageImage
 from filestore.storage.segment import SealedColumns, Segment
 from filestore.storage.table import Table
@@ -50,12 +49,9 @@ class _Patches:
 
 def copy_arena(arena: Arena, patches: _Patches | None = None, pages: int | None = None) -> PageImage | None:
     """The dirty pages of an arena, copied and patched, which are clean afterwards; None when there are none."""
-    numbers = np.flatnonzero(arena.dirty if pages is None else arena.dirty[:pages]).astype(np.int64)
+    numbers, copies = arena.take_dirty(pages)
     if len(numbers) == 0:
         return None
-    arena.used_pages = max(arena.used_pages, int(numbers[-1]) + 1)
-    copies = arena.data.reshape(-1, PAGE_SIZE)[numbers]
-    arena.dirty[numbers] = 0
     if patches is not None:
         position = np.full(len(arena.dirty), -1, np.int64)
         position[numbers] = np.arange(len(numbers))

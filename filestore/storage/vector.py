@@ -20,17 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from filestore.types import Kind, Physical, SqlType
+from filestore.types import Kind, SqlType
 
 Array = NDArray[Any]
 
 EMPTY_HEAP: Array = np.empty(0, np.uint8)
-INLINE_BYTES = 12
+INLINE_BYTES: Final = 12  # that a view holds itself
 DECIMAL128: np.dtype[Any] = np.dtype([("high", "<i8"), ("low", "<u8"), ("scale", "<i8")])
 """A numeric: (high, low) as a two's complement, times 10**-scale; less than 2**126 in magnitude."""
 
@@ -177,8 +177,3 @@ def string_vector(sql_type: SqlType, values: Sequence[bytes | None]) -> Vector:
     """A view vector from Python bytes."""
     views, heap, valid = views_of(values)
     return Vector(sql_type, views, valid, heap)
-
-
-def is_view_type(sql_type: SqlType) -> bool:
-    """Whether vectors of the type carry a heap."""
-    return sql_type.physical in (Physical.VIEW, Physical.VARNUM)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from filestore.index.base import Key, Keys, MemoryPages, bytes_keys
+from filestore.index.base import Key, Keys
 from filestore.index.btree import BTree, open_btree
+from tests.index.memory_pages import MemoryPages, bytes_keys
 
 FORMS = ("u64", "u128", "bytes")
 PAGE_SIZES = (256, 512)

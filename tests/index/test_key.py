@@ -270,14 +270,6 @@ def test_scalar_encoders_are_the_codec(rng):
     expected = KeyCodec([KeyKind.FLOAT4], [False]).encode([column(KeyKind.FLOAT4, values)]).tolist()
     words = np.array(values, np.float32).view(np.uint32).astype(np.uint64)
     assert [int(key_kernels.sortable_float4_bits(b)) for b in words] == expected
-    texts, numbers = ([random_value(kind, rng) for _ in range(50)] for kind in (KeyKind.BYTEA, KeyKind.INT4))
-    codec = KeyCodec([KeyKind.BYTEA, KeyKind.INT4], [False, False])
-    expected = plain_keys(codec.encode([column(KeyKind.BYTEA, texts), column(KeyKind.INT4, numbers)]))
-    out = np.zeros(200, np.uint8)
-    for text, number, key in zip(texts, numbers, expected, strict=True):
-        end = key_kernels.put_bytes(np.frombuffer(text, np.uint8).copy(), 0, len(text), out, 0)
-        end = key_kernels.put_big_endian(key_kernels.sortable_int(number, 32), 4, out, end)
-        assert bytes(out[:end]) == key
 
 
 def test_golden_keys():

@@ -13,11 +13,11 @@ from filestore.storage import row_kernels, segment
 from filestore.storage.check import check_rows
 from filestore.storage.replay import open_segment
 from filestore.storage.schema import ColumnDef, TableDef
-from filestore.storage.segment import MemoryArenas
 from filestore.storage.table import Table
 from filestore.storage.vector import Vector, string_vector
 from filestore.txn.snapshot import Snapshot
 from filestore.types import BOOL, DATE, FLOAT8, INT2, INT4, INT8, INTERVAL, NUMERIC, TEXT, UUID, numeric
+from tests.storage.memory_arenas import MemoryArenas
 
 TYPES = (INT8, TEXT, INT4, INT2, BOOL, FLOAT8, numeric(12, 2), NUMERIC, UUID, DATE, INTERVAL, TEXT)
 MARK = d.mark_of(3)

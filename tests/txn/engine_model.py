@@ -333,7 +333,7 @@ def _verify_keys(engine: Engine, table: Table, rows: Rows) -> None:
     txn = engine.begin()
     snapshot = engine.statement_snapshot(txn)
     ids = np.array(sorted(rows), np.int64)
-    offsets, records = table.keys()[0].find([Vector(INT8, ids)])
+    offsets, records = table.stored_keys[0].find([Vector(INT8, ids)])
     addresses = table.resolve(records, snapshot)
     positions = np.repeat(np.arange(len(ids)), np.diff(offsets))[addresses >= 0]
     number, value = table.gather(addresses[addresses >= 0], [0, 1])

@@ -84,7 +84,7 @@ def test_an_aborted_load_leaves_nothing(engine, disk):
     assert disk.list(directory)
     engine.abort(txn)
     assert m.committed(engine, table) == {}
-    assert table.keys()[0].index.entry_count == 0
+    assert table.stored_keys[0].index.entry_count == 0
     engine.checkpoint()
     engine.checkpoint()
     assert disk.list(directory) == []
@@ -154,7 +154,7 @@ def test_a_key_added_to_loaded_rows(engine):
     txn = engine.begin()
     definition = m.run(ddl.add_key(engine, txn, table.definition.oid, KeyDef(0, "u", (1,), False)))
     engine.abort(txn)
-    assert len(table.keys()) == 1
+    assert len(table.stored_keys) == 1
     txn = engine.begin()
     definition = m.run(ddl.add_key(engine, txn, table.definition.oid, KeyDef(0, "u", (1,), False)))
     engine.commit(txn).result()
@@ -170,4 +170,4 @@ def test_a_key_over_duplicates_is_refused(engine):
     with pytest.raises(KeyConflict):
         m.run(ddl.add_key(engine, txn, table.definition.oid, KeyDef(0, "u", (1,), False)))
     engine.abort(txn)
-    assert len(table.keys()) == 1
+    assert len(table.stored_keys) == 1

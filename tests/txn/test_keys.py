@@ -7,8 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from filestore.index.base import bytes_keys
 from filestore.txn.keys import concat_keys, equal_keys, first_duplicate, key_bytes, take_keys
+from tests.index.memory_pages import bytes_keys
 
 FORMS = ("u64", "u128", "bytes")
 
