@@ -273,12 +273,20 @@ class Connection:
         database = self._session.database
         if self._hold is not None and self._hold.raised is not None:
             self._session.cancel.set()  # the signal came before the statement had its own way to be cancelled
+        flushes = self._lease.flushes
+        flushes.begin()
         try:
-            return drive(steps, database.lock, self._session.poll)
+            return drive(steps, database.lock, self._poll)
         except BaseException:
             with database.lock:
                 steps.close()
             raise
+        finally:
+            flushes.end()
+
+    def _poll(self) -> None:
+        self._lease.flushes.keep()
+        self._session.poll()
 
     def execute_one(self, of: Template, parameters: Parameters) -> Result | list[Row]:
         """Runs one statement inside `work`: its result, which the caller consumes, or its rows when a kernel answered.

@@ -22,6 +22,7 @@ from typing import Final
 
 from filestore import errors
 from filestore.database import Database, DatabaseOptions
+from filestore.dbapi.flushes import OwnFlushes
 from filestore.dbapi.signals import Hold
 from filestore.hal import process
 from filestore.hal.filesystem import real_path
@@ -36,6 +37,7 @@ _PATIENCE_SECONDS: Final = 1.0
 @dataclass(slots=True)
 class _Open:
     database: Database
+    flushes: OwnFlushes
     users: int = 0
 
 
@@ -62,11 +64,12 @@ _PROCESSES: Final = [_Process()]
 class Lease:
     """One user's hold on an open directory; `release` lets go of it, once."""
 
-    def __init__(self, owner: _Process, path: str, database: Database) -> None:
+    def __init__(self, owner: _Process, path: str, entry: _Open) -> None:
         self._owner = owner
         self._path = path
         self._held = True
-        self.database = database
+        self.database = entry.database
+        self.flushes = entry.flushes
 
     @property
     def foreign(self) -> bool:
@@ -99,12 +102,13 @@ def acquire(path: str, options: DatabaseOptions | None = None) -> Lease:
     with here.guard:
         entry = here.open.get(key)
         if entry is None:
-            entry = here.open[key] = _Open(Database.open(path, options))
+            database = Database.open(path, options)
+            entry = here.open[key] = _Open(database, OwnFlushes(database.engine.log))
         entry.users += 1
         if here.closer is None:
             here.closer = threading.Thread(target=_close_dropped, args=(here.dropped,), name="closer", daemon=True)
             here.closer.start()
-        return Lease(here, key, entry.database)
+        return Lease(here, key, entry)
 
 
 def let_go(closing: Callable[[], None]) -> None:

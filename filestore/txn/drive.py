@@ -2,8 +2,9 @@
 
 The generator's code runs with the engine lock held, the waiting happens without it, so a statement is written once
 and serves an embedded caller's thread and a port's (`drive`), the event loop (`drive_async`), and the dialogue of a
-connection, itself a generator (`Drive`). While waiting, a driver asks `poll` every few milliseconds; whatever `poll`
-raises (cancel, a timeout) is thrown into the generator, which cleans up as after any other error.
+connection, itself a generator (`Drive`). Before a driver waits, and every few milliseconds while it does, it asks
+`poll`; whatever `poll` raises (cancel, a timeout) is thrown into the generator, which cleans up as after any other
+error.
 
 The idea of one protocol written as a generator with thin drivers is psycopg 3's.
 """
@@ -98,12 +99,13 @@ def drive(steps: Steps[T], lock: Any, poll: Callable[[], None]) -> T:
     """Runs a statement to its end on the calling thread and returns its result; raises what it raises."""
     run = Drive(steps, lock)
     while (wait := run.advance()) is not None:
-        while not wait.block(POLL_SECONDS):
+        while not wait.done:
             try:
                 poll()
             except BaseException as error:  # noqa: BLE001 - thrown into the statement
                 run.fault = error
                 break
+            wait.block(POLL_SECONDS)
     return run.value
 
 
