@@ -2,7 +2,10 @@
 
 Everything heavy is imported by the command that needs it. Results go to standard output, everything else to
 standard error; an error is shown with its SQLSTATE, the place in the statement, detail and hint. Exit codes: 0
-done, 1 refused or failed, 2 wrong usage.
+done, 1 refused or failed (or nobody reads standard output any more), 2 wrong usage, 130 interrupted. What only reads
+makes no directory.
+
+Thread rule: the main thread.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 from filestore import __version__
+from filestore.server.options import ServeOptions
 
 if TYPE_CHECKING:
     from filestore.dbapi import Connection, Cursor
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
 OK: Final = 0
 FAILED: Final = 1
+DEFAULTS: Final = ServeOptions()
 
 app = typer.Typer(
     name="filestore",
@@ -34,15 +39,24 @@ app = typer.Typer(
 )
 
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="The directory of the tables; made when it is missing.")]
+ExistingDirectory = Annotated[str, typer.Argument(metavar="DIR", help="The directory of the tables.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code."""
+    code = OK
     try:
         app(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=True)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else FAILED
-    return OK
+        code = end.code if isinstance(end.code, int) else FAILED
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # as `| head` does; typer has looked after all that was written before
+        from filestore.hal import process
+
+        process.discard_output()
+        code = code or FAILED
+    return code
 
 
 # --- servers ----------------------------------------
@@ -51,34 +65,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @app.command()
 def serve(
     directory: Directory,
-    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs a password.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="PostgreSQL protocol; 0 takes a free port.")] = 5433,
-    flight_port: Annotated[int, typer.Option(help="Arrow Flight; 0 takes a free port, -1 leaves it out.")] = 8815,
-    grpc_port: Annotated[int, typer.Option(help="gRPC; 0 takes a free port, -1 leaves it out.")] = 50051,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs a password.")] = DEFAULTS.host,
+    port: Annotated[int, typer.Option(help="PostgreSQL protocol; 0 takes a free port.")] = DEFAULTS.port,
+    flight_port: Annotated[
+        int, typer.Option(help="Arrow Flight; 0 takes a free port, -1 leaves it out.")
+    ] = DEFAULTS.flight_port,
+    grpc_port: Annotated[int, typer.Option(help="gRPC; 0 takes a free port, -1 leaves it out.")] = DEFAULTS.grpc_port,
     tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="Certificate chain, PEM.")] = None,
     tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="Its private key, PEM.")] = None,
     password_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="Password of the user postgres; or set FILESTORE_PASSWORD.")
     ] = None,
-    connections: Annotated[int, typer.Option(help="Sessions at a time on the PostgreSQL port.")] = 1000,
-    grace: Annotated[float, typer.Option(help="Seconds that running statements get after SIGTERM.")] = 5.0,
+    connections: Annotated[
+        int, typer.Option(help="Sessions at a time on the PostgreSQL port.")
+    ] = DEFAULTS.connections,
+    grace: Annotated[
+        float, typer.Option(help="Seconds that running statements get after SIGTERM.")
+    ] = DEFAULTS.grace_seconds,
 ) -> None:
     """Serves a directory over the PostgreSQL protocol, Arrow Flight and gRPC until SIGTERM."""
     from filestore.server.serve import serve as run
 
-    code = run(
-        directory,
-        host,
-        port,
-        flight_port,
-        grpc_port,
-        certificate=tls_cert,
-        key=tls_key,
-        password_file=password_file,
-        connections=connections,
-        grace_seconds=grace,
-    )
-    raise typer.Exit(code)
+    options = ServeOptions(host, port, flight_port, grpc_port, tls_cert, tls_key, password_file, connections, grace)
+    raise typer.Exit(run(directory, options))
 
 
 @app.command()
@@ -153,10 +162,11 @@ def import_files(
     name = table_name(table)
     if name is None:
         fail(f"{table}: not the name of a table", hint="""A name with blanks or dots in it is quoted: '"my table"'.""")
+    for file in files:
+        if not file.is_file():
+            fail(f"{file}: there is no such file")
+        parquet(file)
     with session(directory) as connection:
-        for file in files:
-            if not file.is_file():
-                fail(f"{file}: there is no such file")
         make_table(connection, name, files[0], null)
         rows = 0
         for file in files:
@@ -170,7 +180,7 @@ def import_files(
 
 @app.command()
 def export(
-    directory: Directory,
+    directory: ExistingDirectory,
     source: Annotated[str, typer.Argument(metavar="TABLE|QUERY", help="A table, or a query in quotes.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Ends in .parquet or .csv.")],
 ) -> None:
@@ -180,13 +190,14 @@ def export(
     name = table_name(source)
     what = f"({source.strip().rstrip(';')})" if name is None else written(name)
     options = "FORMAT parquet" if parquet(file) else "FORMAT csv, HEADER true"
+    demand_store(directory)
     with session(directory) as connection:
         cursor = connection.execute(f"COPY {what} TO {quote_literal(str(file.resolve()))} ({options})")
         print(f"{cursor.rowcount} rows into {file}")
 
 
 @app.command()
-def check(directory: Directory) -> None:
+def check(directory: ExistingDirectory) -> None:
     """Verifies every checksum, table and index of a directory; exit code 1 when something is wrong.
 
     The files are verified first, as they are; only when they are sound is the directory opened, which recovers it.
@@ -195,8 +206,7 @@ def check(directory: Directory) -> None:
     from filestore.hal import open_filesystem
     from filestore.storage.verify import verify_directory
 
-    if not Path(directory).is_dir():
-        fail(f"{directory}: there is no such directory")
+    demand_store(directory)
     files = open_filesystem(str(directory))
     try:
         lock = files.lock()
@@ -217,6 +227,17 @@ def check(directory: Directory) -> None:
             hint="Copy the directory away before anything else is done to it.",
         )
     print(f"{directory} is sound")
+
+
+def demand_store(directory: str) -> None:
+    """Ends the command when a directory holds no tables: opening it would make an empty store in the wrong place."""
+    from filestore.storage.layout import LOG_DIR, MANIFEST_FILE
+
+    place = Path(directory)
+    if not place.is_dir():
+        fail(f"{directory}: there is no such directory")
+    if not any((place / name).exists() for name in (MANIFEST_FILE, LOG_DIR)):
+        fail(f"{directory}: there are no tables here", hint="`import`, `shell` and `serve` make a directory.")
 
 
 def parquet(file: Path) -> bool:
@@ -537,6 +558,8 @@ def session(directory: str) -> Iterator[Connection]:
     except Error as error:
         sys.stderr.write(explained(error))
         raise typer.Exit(FAILED) from None
+    except BrokenPipeError:
+        raise
     except OSError as error:
         fail(f"{directory}: {error.strerror or error}")
 

@@ -121,6 +121,74 @@ def test_a_directory_in_use(data_dir: Path) -> None:
     assert "no such directory" in run("check", data_dir / "nowhere", code=1).stderr
 
 
+def test_what_only_reads_makes_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").write_text("dear")
+    (tmp_path / "file").write_text("x")
+    out = str(tmp_path / "out.csv")
+    before = sorted(tmp_path.rglob("*"))
+    for place, said in (("typo", "no such directory"), ("file", "no such directory"), ("other", "no tables here")):
+        for command in (["export", str(tmp_path / place), "t", out], ["check", str(tmp_path / place)]):
+            assert cli.main(command) == 1
+            assert said in capsys.readouterr().err
+    for wrong in (["missing.csv"], ["other/letter.txt", "missing.csv"], ["file"]):
+        files = [str(tmp_path / name) for name in wrong]
+        assert cli.main(["import", str(tmp_path / "typo"), *files, "--table", "t"]) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["nonsense"],
+        ["check"],
+        ["export", "data", "t"],
+        ["import", "data", "--table", "t"],
+        ["import", "data", "in.csv"],
+        ["serve", "data", "--port", "many"],
+        ["shell", "data", "--nonsense"],
+        ["warm", "more"],
+    ],
+)
+def test_wrong_usage_is_2(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(wrong) == 2
+    told = capsys.readouterr()
+    assert "Usage" in told.err
+    assert not told.out
+
+
+def test_a_reader_that_goes_away(data_dir: Path) -> None:
+    for rows in (2, 200_000):
+        query = f"SELECT i, 'some text' FROM generate_series(1, {rows}) s(i)"
+        command = [sys.executable, "-m", "filestore", "shell", str(data_dir), "-c", query]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(120) == 1
+        assert process.stderr.read() == ""
+        process.stderr.close()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_an_import_that_is_stopped_leaves_nothing(data_dir: Path, tmp_path: Path, number: int, code: int) -> None:
+    run("shell", data_dir, "-c", "CREATE TABLE t (a bigint, b text)")
+    table = pa.table({"a": range(300_000), "b": [f"row number {i}" for i in range(300_000)]})
+    pyarrow.csv.write_csv(table, tmp_path / "in.csv")
+    files = [str(tmp_path / "in.csv")] * 40
+    command = [sys.executable, "-m", "filestore", "import", str(data_dir), *files, "--table", "t"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while not list(data_dir.rglob("*.seg")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=100)
+    assert process.returncode == code, told
+    assert "Traceback" not in told
+    assert "│ 0 │" in run("shell", data_dir, "-c", "SELECT count(*) AS n FROM t").stdout
+    run("check", data_dir)
+
+
 def test_check_names_the_damage(data_dir: Path) -> None:
     run("shell", data_dir, "-c", "CREATE TABLE t (a integer); INSERT INTO t SELECT * FROM generate_series(1, 100000)")
     (sealed,) = list(data_dir.rglob("*.seg"))[:1]

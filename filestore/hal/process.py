@@ -6,6 +6,7 @@ Time here is CLOCK_MONOTONIC: correctness never depends on the wall clock (RELIA
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -43,6 +44,13 @@ def exit_now(code: int) -> NoReturn:
 def after_fork(call: Callable[[], None]) -> None:
     """Has `call` called in every forked child, before anything else runs there."""
     os.register_at_fork(after_in_child=call)
+
+
+def discard_output() -> None:
+    """Standard output goes nowhere from now on: its reader has gone, and the interpreter flushes it once more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def environ_get(name: str, default: str = "") -> str:
