@@ -428,6 +428,8 @@ class Session:
                 transaction, point.table.oid, LockMode.ACCESS_SHARE
             ):
                 return -1
+            if transaction.writes and engine.failed is not None:
+                return -1  # the general path tells
             snapshot = engine.statement_snapshot(transaction)
             timestamp, mark = snapshot.timestamp, snapshot.mark
             bound = snapshot.bounds.get(point.table.storage_id, 0)
@@ -455,6 +457,8 @@ class Session:
 
     def reads_little(self, bound: p.Bound) -> bool:
         """Whether running the statement is short enough for the event loop."""
+        if bound.waits:
+            return False
         return bound.little or rows_read(bound.plan, lambda t: self.engine.table(t).live_rows) <= INLINE_ROWS
 
     def context(self, parameters: Sequence[Vector] = ()) -> ExecutionContext:

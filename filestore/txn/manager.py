@@ -17,7 +17,8 @@ has waited for, a key that is taken or a definition that has changed, waits unti
 his next snapshot shows it.
 
 A failed log is final: `commit` raises StorageFailed from then on, and waits end with it; nothing is stamped
-back, since nothing was answered.
+back, since nothing was answered. Who only reads goes on at `durable_timestamp`. Who has written, or is about to, gets
+the error with his next statement: he can never commit, and what decides his writes are commits that may be lost.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from filestore.errors import StorageFailed
 from filestore.index.base import Keys
 from filestore.storage import image_kernels, segment_kernels
 from filestore.storage.directory import ABORTED, INFINITY, transaction_of
@@ -47,6 +49,9 @@ GROUP_OVERHEAD: Final = 64
 
 class CommitLog(Protocol):
     """What committing asks of the log (`filestore.storage.log.Log`)."""
+
+    @property
+    def failed(self) -> StorageFailed | None: ...
 
     def reserve(self, nbytes: int) -> None: ...
 
@@ -86,8 +91,10 @@ class TransactionManager:
 
     def statement_snapshot(self, txn: Transaction) -> Snapshot:
         """What the next statement sees: everything durable (READ COMMITTED), or what the first one saw; and
-        own writes.
+        own writes. Raises StorageFailed for who has written when the log has failed.
         """
+        if txn.writes:
+            self.check_log()
         if txn.isolation == READ_COMMITTED and txn.writes:
             timestamp = self.last_committed
         elif txn.isolation == READ_COMMITTED or txn.snapshot is None:
@@ -100,6 +107,12 @@ class TransactionManager:
         else:
             txn.snapshot = Snapshot(timestamp)
         return txn.snapshot
+
+    def check_log(self) -> None:
+        """Raises StorageFailed once the log has failed; asked for all who write."""
+        failed = self.log.failed
+        if failed is not None:
+            raise StorageFailed(failed.message, detail=failed.detail, hint=failed.hint)
 
     def oldest_timestamp(self) -> int:
         """No snapshot in use, or yet to be taken, is older."""

@@ -117,7 +117,7 @@ class Transaction:
         return bool(self.records)
 
     def writes_of(self, table: Table) -> TableWrites:
-        """The write set for a table. Raises 25006 in a read-only transaction."""
+        """The write set for a table. Raises what `check_writable` raises."""
         found = self.writes.get(table)
         if found is None or self.state != "active":
             # A worker may still be loading when its transaction has been ended by a cancel.
@@ -126,11 +126,12 @@ class Transaction:
         return found
 
     def check_writable(self) -> None:
-        """Raises 25006 in a read-only transaction, 25P02 in one that is over."""
+        """Raises 25006 in a read-only transaction, 25P02 in one that is over, 58030 when the log has failed."""
         if self.read_only:
             raise errors.ReadOnlyTransaction("cannot write in a read-only transaction")
         if self.state != "active":
             raise errors.InFailedTransaction("transaction is over, it writes no more")
+        self.manager.check_log()
 
     def pin(self, snapshot: Snapshot) -> None:
         """A snapshot counts as in use for as long as it lives: a cursor may read by it behind later statements."""

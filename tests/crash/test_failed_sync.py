@@ -40,6 +40,33 @@ def test_a_failed_sync_shows_nobody_the_commit(block: bool) -> None:
     again.close()
 
 
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+def test_who_has_written_learns_nothing_after_a_failed_sync(level: str) -> None:
+    """He can never commit, and his next statements would be decided by a commit that nobody was told of."""
+    disk = SimulatedDisk()
+    database = Database.over(disk, OPTIONS)
+    writer, reader, other, late = (database.session() for _ in range(4))
+    run(other, "CREATE TABLE t (id bigint PRIMARY KEY, v bigint)")
+    run(other, "INSERT INTO t VALUES (1, 0), (2, 0)")
+    run(writer, f"BEGIN ISOLATION LEVEL {level}; UPDATE t SET v = 5 WHERE id = 2")
+    run(reader, f"BEGIN ISOLATION LEVEL {level}; SELECT 1")
+    disk.fail("sync", "wal")
+    with pytest.raises(errors.StorageFailed):
+        run(other, "UPDATE t SET v = 7 WHERE id = 1")
+    with pytest.raises(errors.StorageFailed):
+        run(writer, "SELECT v FROM t WHERE id = 1")
+    assert writer.status == "E"
+    assert run(writer, "ROLLBACK") == []
+    run(late, "BEGIN")
+    for text in ("UPDATE t SET v = v + 1 WHERE id = 1 RETURNING v", "INSERT INTO t VALUES (1, 1)", "DROP TABLE t"):
+        with pytest.raises(errors.StorageFailed):
+            run(late, text)
+        run(late, "ROLLBACK; BEGIN")
+    for session in (reader, writer, late):
+        assert run(session, "SELECT id, v FROM t ORDER BY id") == [(1, 0), (2, 0)]
+    database.close()
+
+
 def test_an_asynchronous_commit_is_seen_by_its_own_session_at_once() -> None:
     disk = SimulatedDisk()
     database = Database.over(disk, OPTIONS)

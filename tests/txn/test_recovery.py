@@ -219,16 +219,22 @@ def test_a_failed_log_acknowledges_nothing_more():
     m.run(m.insert(txn, table, [(1, b"kept")]))
     engine.commit(txn).result()
     disk.fail("sync", "wal")
+    before = engine.begin()
+    m.run(m.insert(before, table, [(3, b"refused")]))
     txn = engine.begin()
     m.run(m.insert(txn, table, [(2, b"unknown")]))
     with pytest.raises(errors.StorageFailed):
         engine.commit(txn).result()
     assert engine.failed is not None
     assert m.committed(engine, table) == {1: b"kept"}, "what is not durable is not seen"
-    txn = engine.begin()
-    m.run(m.insert(txn, table, [(3, b"refused")]))
     with pytest.raises(errors.StorageFailed):
-        engine.commit(txn)
+        engine.statement_snapshot(before)
+    with pytest.raises(errors.StorageFailed):
+        engine.commit(before)
+    engine.abort(before)
+    txn = engine.begin()
+    with pytest.raises(errors.StorageFailed):
+        m.run(m.insert(txn, table, [(4, b"refused")]))
     engine.abort(txn)
     engine.close()
     engine = Engine.open(disk, m.options(2))
