@@ -69,6 +69,19 @@ CALLS = {
     "breakpoint": r"(?!)",
     "NotImplementedError": r"(?!)",
 }
+# Files that are no part of a store: the modules that touch them without the hal, each with its reason.
+FILES_OUTSIDE_HAL = {
+    "filestore.cli": "scripts that the shell runs",
+    "filestore.demo.flights": "the sample that comes with the demo",
+    "filestore.demo.server": "the log of the server that it starts",
+    "filestore.demo.show": "the directory that it makes and removes",
+    "filestore.query.compile": "sources of fused plans, beside numba's cache of them",
+    "filestore.query.utility": "its grammar, a file of the package",
+    "filestore.server.serve": "password, certificate and key",
+    "filestore.warm": "a mark beside numba's cache",
+}
+FILE_CALLS = {"read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "touch", "rmdir", "rmtree"}
+FILE_CALLS_OF_FS = {"rename", "unlink"}  # a `FileSystem` of the hal has them too
 WORDS = re.compile(r"#.*\b(TODO|FIXME|XXX|HACK)\b|\bNotImplementedError\b|\bfor now\b")
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common", "stuff"}
 
@@ -185,6 +198,33 @@ def test_banned_calls() -> None:
         for node in ast.walk(module.tree):
             if isinstance(node, ast.Name) and node.id in CALLS and not re.fullmatch(CALLS[node.id], module.name):
                 faults.append(f"{module.where(node.lineno)}: {node.id}")
+    none_of(faults)
+
+
+def touches_files(node: ast.AST) -> bool:
+    """Whether a syntax tree's node is a call that opens, makes or removes a file by itself."""
+    if not isinstance(node, ast.Call):
+        return False
+    called = node.func
+    if isinstance(called, ast.Name):
+        return called.id == "open"
+    if not isinstance(called, ast.Attribute):
+        return False
+    mine = called.attr in FILE_CALLS_OF_FS and not re.search(r"\bself$|fs$", ast.unparse(called.value))
+    return mine or called.attr in FILE_CALLS
+
+
+def test_only_the_hal_touches_files() -> None:
+    faults, seen = [], set()
+    for module in modules():
+        if module.room == "hal":
+            continue
+        for node in ast.walk(module.tree):
+            if touches_files(node):
+                seen.add(module.name)
+                if module.name not in FILES_OUTSIDE_HAL:
+                    faults.append(f"{module.where(node.lineno)}: {ast.unparse(node)[:60]}")  # type: ignore[attr-defined]
+    faults += [f"tests/test_tidy.py: {name} touches no file now" for name in FILES_OUTSIDE_HAL.keys() - seen]
     none_of(faults)
 
 
