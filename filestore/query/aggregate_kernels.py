@@ -2,6 +2,8 @@
 count. Policy: kernels.py.
 
 128-bit sums are two words: high int64 and low uint64, two's complement.
+
+Thread rule: as the others, without the GIL and without state; each call writes to arrays of its caller's.
 """
 
 from __future__ import annotations

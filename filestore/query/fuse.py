@@ -11,6 +11,10 @@ No overflow checks in the loop: before it, interval arithmetic over the morsel's
 else two fast passes) proves that no intermediate value and no sum can leave 64 bits. Constants are arguments, so a
 plan's shape is compiled once for all its constants. What the vectorised operators mean, this must mean; the tests
 run both over random data.
+
+Thread rule: a loop's values are made by one thread and not changed; `partial` is called by all workers.
+
+Not here: compiling and caching (compile.py), conditions of a scan alone (fuse_filter.py), joins.
 """
 
 from __future__ import annotations

@@ -3,6 +3,10 @@
 A `Word` is an integer, date, timestamp, boolean or scaled decimal; its `bounds` follow from the columns' by
 interval arithmetic and raise `Unfit` when a value could leave its type, so that the code needs no checks.
 `fuse.py` puts the pieces into a loop.
+
+Thread rule: a `Writer` belongs to the thread that makes it; what it has written is not changed.
+
+Not here: floats, strings but for their dictionary's codes, functions, and anything that may fail.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The conditions that the loop can do are those of `fuse.py`, under the same proofs; none of them can fail, so they may
 come before the others, which are left to the vectorised way and see only the rows that passed. A morsel that does not
 fit, and every morsel while the loop is being compiled, goes the vectorised way as a whole. The rows are the same.
+
+Thread rule: as fuse.py. Not here: conditions on keys that joins hand out (operators/scan.py).
 """
 
 from __future__ import annotations

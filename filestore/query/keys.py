@@ -12,6 +12,10 @@ sorting is np.lexsort over plain integers.
 Equality and order are PostgreSQL's: NaN equals NaN and is greatest, -0 equals 0, 1.0 equals 1.00, '1 day' equals
 '24 hours', char(n) ignores trailing blanks (not stored). Nulls are equal to each other in `group` and equal to
 nothing in `KeyTable`.
+
+Thread rule: `group` and the orders are pure functions; a `KeyTable` is built by one thread and then only read, by any.
+
+Not here: spilling, and keys handed to scans (key_set.py).
 """
 
 from __future__ import annotations

@@ -8,6 +8,10 @@ each row (`is_decimal128`), decimal.Decimal objects, and stored text views; `as_
 
 Dictionaries inside the executor may hold a string twice (after upper(), say); whoever needs distinct codes
 factorises them.
+
+Thread rule: pure functions, on any thread; a vector is not changed once it is made, and results may share its memory.
+
+Not here: text forms (render.py, text_parse.py), and casts between types (scalar/casts.py).
 """
 
 from __future__ import annotations

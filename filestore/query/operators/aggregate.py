@@ -6,6 +6,8 @@ left, so all merging together costs a few passes over the groups. Without keys t
 are no rows.
 
 Not here: spilling. The groups must fit in memory.
+
+Thread rule: partials are made by any thread and keep nothing; merging is the reader's.
 """
 
 from __future__ import annotations

@@ -2,6 +2,11 @@
 
 DISTINCT keeps the first row of every key in input order: each morsel its own, then those of the morsels together,
 as Aggregate merges. INTERSECT and EXCEPT code the rows of both sides together and compare how often each code appears.
+
+Thread rule: first rows of morsels are found by any thread, put together by the reader's; INTERSECT and EXCEPT work on
+the reader's alone.
+
+Not here: spilling. The keys of DISTINCT, and both sides of INTERSECT and EXCEPT, must fit in memory.
 """
 
 from __future__ import annotations

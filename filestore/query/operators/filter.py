@@ -1,4 +1,9 @@
-"""Filter and Project: row by row of the batch, without state."""
+"""Filter and Project: row by row of the batch, without state.
+
+Thread rule: both are pure functions of a batch, run by any thread.
+
+Not here: conditions on a table's columns, which the scan looks at itself (scan.py).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
 """Aggregate over a scan through a generated loop, morsel by morsel; what the loop cannot do goes the vectorised way.
 
 Both ways make the same partials, so a query may begin vectorised and go on fused as soon as its loop is compiled.
+
+Thread rule: as aggregate.py; a compiled loop is called by all workers at once and releases the GIL.
+
+Not here: what fits into a loop (fuse.py), and when it is compiled (compile.py).
 """
 
 from __future__ import annotations

@@ -13,6 +13,9 @@ RIGHT_ANTI do nothing but remember: their rows are those of the build side that 
 nothing.
 
 Not here: spilling; the build side must fit in memory.
+
+Thread rule: a table is built by the thread that makes the stream and does not change afterwards; all workers probe it.
+`Built.matched` is the exception: workers only ever set its elements to true, and it is read after the last of them.
 """
 
 from __future__ import annotations

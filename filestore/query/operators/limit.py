@@ -1,4 +1,7 @@
-"""LIMIT and OFFSET: takes rows from the front and stops its input as soon as it has enough."""
+"""LIMIT and OFFSET: takes rows from the front and stops its input as soon as it has enough.
+
+Thread rule: the reader's thread. Not here: LIMIT below ORDER BY, which the sort takes over (sort.py).
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,11 @@ Units whose zone map excludes every row are skipped. The predicate's columns are
 where the conditions are simple enough (`fuse_filter.py`); then those whose keys a join further up has hashed (`Sieve`),
 or these before the predicate when few rows have such keys. Columns are copied only for the rows that pass (late
 materialisation: `ScanUnit.batch` hands out views of the segment).
+
+Thread rule: units are listed under the engine lock and read without it, by all workers. What a sieve counts is advice:
+workers count without a lock, and may lose a count.
+
+Not here: reading through an index (index_scan.py), and what a unit is (storage/table.py).
 """
 
 from __future__ import annotations

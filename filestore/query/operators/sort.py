@@ -5,6 +5,8 @@ key word is not beyond the k-th least, which a selection finds without sorting. 
 at the end.
 
 Not here: spilling. The input must fit in memory.
+
+Thread rule: keys are evaluated, and first rows chosen, by any thread; the reader's thread sorts.
 """
 
 from __future__ import annotations

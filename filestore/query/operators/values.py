@@ -1,4 +1,9 @@
-"""Sources without a table: VALUES, one row, generate_series, system tables, common table expressions."""
+"""Sources without a table: VALUES, one row, generate_series, system tables, common table expressions.
+
+Thread rule: a common table expression is run by the first thread that reads it, the others wait; the rest has no state.
+
+Not here: where system tables come from (`ExecutionContext.system_table`).
+"""
 
 from __future__ import annotations
 
