@@ -191,8 +191,8 @@ class FlightHandle:
 
 def start_flight(
     database: Database,
-    host: str = "127.0.0.1",
-    port: int = 8815,
+    host: str,
+    port: int,
     *,
     verifier: Callable[[str], str | None] | None = None,
     certificate: tuple[bytes, bytes] | None = None,

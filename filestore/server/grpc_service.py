@@ -78,8 +78,8 @@ class GrpcHandle:
 
 async def start_grpc(
     database: Database,
-    host: str = "127.0.0.1",
-    port: int = 50051,
+    host: str,
+    port: int,
     *,
     verifier: Callable[[str], str | None] | None = None,
     certificate: tuple[bytes, bytes] | None = None,

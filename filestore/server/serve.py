@@ -8,6 +8,8 @@ store that fails (RELIABILITY R31) ends the process at once: every session is to
 written any more, and the next start recovers from the log.
 
 What is said before `ready` to a person goes to standard error in words; everything else is a line of the log.
+
+Thread rule: `serve` has the main thread, since signals go there; it returns when all is closed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Any, Final
 
@@ -32,8 +33,9 @@ from filestore.hal import process
 from filestore.server.flight import FlightHandle, start_flight
 from filestore.server.grpc_service import GrpcHandle, start_grpc
 from filestore.server.log import Log
+from filestore.server.options import ServeOptions
 from filestore.server.pgwire.auth import Authenticator, verifier_of
-from filestore.server.pgwire.listener import CONNECTIONS_MAX, Limits, Listener
+from filestore.server.pgwire.listener import Limits, Listener
 from filestore.server.pgwire.tls import server_context
 from filestore.warm import is_warm, warm
 
@@ -42,7 +44,6 @@ EXIT_FAILED: Final = 1
 EXIT_STORE_FAILED: Final = 74  # EX_IOERR of sysexits(3): a supervisor may restart, the log decides what was committed
 
 PASSWORD_VARIABLE: Final = "FILESTORE_PASSWORD"
-GRACE_SECONDS: Final = 5.0
 # How often a log that no person watches hears of a slow start.
 PROGRESS_SECONDS: Final = 5.0
 # After the store has failed, sessions get this long to read that it has.
@@ -64,42 +65,8 @@ class Refused(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """Where and how to listen. A port of 0 lets the system choose, a negative one leaves that port out.
-
-    certificate and key are PEM files, given both or neither. password_file holds the password of `postgres`; without it
-    FILESTORE_PASSWORD does. connections: sessions at a time on the PostgreSQL port.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 5433
-    flight_port: int = 8815
-    grpc_port: int = 50051
-    certificate: str | None = None
-    key: str | None = None
-    password_file: str | None = None
-    connections: int = CONNECTIONS_MAX
-    grace_seconds: float = GRACE_SECONDS
-
-
-def serve(
-    directory: str,
-    host: str = "127.0.0.1",
-    port: int = 5433,
-    flight_port: int = 8815,
-    grpc_port: int = 50051,
-    *,
-    certificate: str | None = None,
-    key: str | None = None,
-    password_file: str | None = None,
-    connections: int = CONNECTIONS_MAX,
-    grace_seconds: float = GRACE_SECONDS,
-) -> int:
+def serve(directory: str, options: ServeOptions) -> int:
     """Serves a directory until SIGTERM or SIGINT; returns the process's exit code."""
-    options = ServeOptions(
-        host, port, flight_port, grpc_port, certificate, key, password_file, connections, grace_seconds
-    )
     try:
         return _serve(directory, options)
     except Refused as refused:
