@@ -3,6 +3,8 @@
 Every exception carries the error's fields: `sqlstate`, `detail`, `hint`, `position` (1-based, in the statement as
 it was given), `schema`, `table`, `column`, `datatype`, `constraint`, and `retryable`, which says that the
 transaction may be run again. The error of the store itself is its `__cause__`.
+
+Thread rule: any thread.
 """
 
 from __future__ import annotations

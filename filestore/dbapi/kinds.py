@@ -1,5 +1,7 @@
 """PEP 249's type objects and constructors. A type code is the type's PostgreSQL OID; `code == NUMBER` asks for its
 family.
+
+Thread rule: constants and pure functions; any thread.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Same result as running the statement once for each set of parameters, except that an error names no row: the
 statement fails as a whole, and the transaction with it.
+
+Thread rule: inside `Connection.work`, so one thread of a connection at a time.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The text is scanned by the engine's own lexer, so a placeholder inside a string, a quoted name, a comment or a
 dollar quote is left alone, and so are `::type`, `:=` and array slices. One style a statement. Positions in errors
 are mapped back to the text as it was given.
+
+Thread rule: templates do not change; any thread.
 """
 
 from __future__ import annotations

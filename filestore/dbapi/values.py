@@ -16,6 +16,8 @@
 
 Values that Python cannot hold (infinity as a date, the year 20000, 24:00) raise 22008 when fetched: cast them to text.
 numpy scalars count as the Python values they stand for.
+
+Thread rule: pure functions; any thread.
 """
 
 from __future__ import annotations
