@@ -1,21 +1,18 @@
-"""How many crash states the quick tests recover from: the bar of RELIABILITY F1, asserted and printed.
+"""How many crash states the quick tests recovered from in this session: thousands (F1).
 
-The enumerations are in `tests/storage/test_crash_store.py` and `test_crash_engine.py`. Each asserts its own quota;
-here the quotas are added up, and what this session has really checked when it ran all of them.
+The enumerations are in `tests/storage/test_crash_store.py` and `test_crash_engine.py`; each asserts its own quota.
 """
 
 from __future__ import annotations
 
+import pytest
+
 from tests.storage import crash_harness as harness
 
 
-def test_the_quick_tests_check_thousands_of_crash_states():
-    engine = sum(count for name, count in harness.QUOTAS.items() if name.startswith("engine"))
-    assert sum(harness.QUOTAS.values()) >= harness.STATES_MIN >= 3000
-    assert engine >= harness.ENGINE_STATES_MIN
-    for name, count in harness.TALLY.items():
-        print(f"{name}: {count} crash states")
-    checked = sum(harness.TALLY.values())
-    print(f"{checked} crash states in all")
-    if set(harness.TALLY) == set(harness.QUOTAS):
-        assert checked >= harness.STATES_MIN
+def test_the_quick_tests_check_thousands_of_crash_states() -> None:
+    missing = set(harness.QUOTAS) - set(harness.TALLY)
+    if missing:
+        pytest.skip(f"not run in this session: {', '.join(sorted(missing))}")
+    assert sum(harness.TALLY.values()) >= harness.STATES_MIN
+    assert sum(n for name, n in harness.TALLY.items() if name.startswith("engine")) >= harness.ENGINE_STATES_MIN
