@@ -55,7 +55,7 @@ def bind(statement: Statement, catalog: Catalog, parameter_types: Sequence[SqlTy
     ):  # declared as unknown and used nowhere: text, as libpq's drivers expect
         if given is None and number not in coercion.parameters:
             coercion.parameters[number] = TEXT
-    return Bound(statement.kind, plan, coercion.types(), tuple(context.tables))
+    return Bound(statement.kind, plan, coercion.types(), tuple(context.tables), waits=context.waits)
 
 
 def bind_argument(text: str, start: int, number: int, target: SqlType, catalog: Catalog) -> e.Expr:

@@ -43,6 +43,7 @@ class Context:
     ctes: list[dict[str, tuple[str, tuple[OutputColumn, ...], list[str]]]] = field(default_factory=list)
     cte_count: int = 0
     correlated: bool = False
+    waits: bool = False
 
 
 @dataclass(slots=True)

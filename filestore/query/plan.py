@@ -311,7 +311,8 @@ class Bound:
 
     kind: "select" | "insert" | "update" | "delete" | "explain". `tables` are the definitions it depends on; it is
     stale as soon as the registry holds another definition under one of their oids. `little`: whatever the tables
-    hold, running it touches few rows (it only looks up keys).
+    hold, running it touches few rows (it only looks up keys). `waits`: it may call pg_sleep, so it runs on a worker,
+    whatever it reads.
     """
 
     kind: str
@@ -319,3 +320,4 @@ class Bound:
     parameters: tuple[SqlType, ...] = ()
     tables: tuple[TableDef, ...] = ()
     little: bool = False
+    waits: bool = False

@@ -11,6 +11,7 @@ from filestore.dbapi import Connection, connect, exceptions
 from filestore.query import expr as e
 from filestore.query.literal_lists import constants, split_lists
 from filestore.query.parse import parse
+from filestore.types import BOOL
 
 ROWS = 500
 LONG = ", ".join(map(str, range(200, 700)))
@@ -126,7 +127,7 @@ def test_lists_that_differ_have_plans_that_differ(connection: Connection) -> Non
 
 def test_the_planner_sees_one_value(connection: Connection) -> None:
     items = e.list_items([e.Const(e.ADDRESS_TYPE, i) for i in range(e.LONG_LIST)])
-    node = e.InList(e.BOOL, e.Column(e.ADDRESS_TYPE, 0), items)
+    node = e.InList(BOOL, e.Column(e.ADDRESS_TYPE, 0), items)
     assert e.children(node) == (node.arg,)
     assert e.rebuild(node, (e.Column(e.ADDRESS_TYPE, 1),)).items is items  # type: ignore[attr-defined]
     connection.execute(f"UPDATE t SET f = 0 WHERE b IN ({LONG})")
