@@ -139,9 +139,8 @@ def load(
     return loaded
 
 
-def discard(engine: Engine, table: Table, attached: Attached) -> None:
+def discard(engine: Engine, attached: Attached) -> None:
     """Gives an aborted load's files up."""
-    del table
     for name in attached.files:
         engine.store.discard_sealed(name)
 

@@ -13,6 +13,9 @@ behind the image's redo LSN.
 Failures: a full disk or a damaged table leaves the old checkpoint in force, to be tried again when more log has
 come; anything else ends the store, in the log's words too. From step 3 on it has to: the image's pages are no longer
 dirty, so a later checkpoint would leave them out.
+
+Thread rule: `Checkpointer` says which thread of each method; the functions below run under the engine lock, but for
+`write_sealed`. Not here: merging segments that are partly dead, and copies for backups.
 """
 
 from __future__ import annotations

@@ -135,10 +135,6 @@ class Engine:
         """Why nothing can be committed any more; None while all is well. Any thread."""
         return self.store.failed
 
-    def registry_of(self, txn: Transaction | None) -> Registry:
-        """The registry as a transaction sees it."""
-        return self.registry if txn is None or txn.registry is None else txn.registry
-
     def table(self, definition: TableDef) -> Table:
         """The rows of a definition. Raises XX001 when they are damaged, 42P01 when their storage is gone: the
         definition is an old one.
@@ -203,9 +199,9 @@ class Engine:
                 table.stored_keys = tuple(k for k in table.stored_keys if k is not key)
                 self.drop_key(key)
         if not committed:
-            for table, writes in txn.writes.items():
+            for writes in txn.writes.values():
                 for attached in writes.attached:
-                    bulk.discard(self, table, attached)
+                    bulk.discard(self, attached)
         elif txn.registry is not None:
             self._redefine(txn.registry)
             for storage_id in self.damaged.keys() - {t.storage_id for t in self.registry.tables()}:

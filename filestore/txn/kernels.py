@@ -3,6 +3,9 @@ and `writes`.
 
 `sees` is the rule as compiled code; other rooms' point kernels inline it. Directory and fields:
 `filestore.storage.directory`.
+
+Thread rule: those that write (`claim`, `put_ends`) under the engine lock; those that read on any thread that keeps
+the segments alive. Not here: who may call what when, and any check of addresses: those that lie read other memory.
 """
 
 from __future__ import annotations

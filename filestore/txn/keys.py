@@ -6,6 +6,9 @@ its key columns compared again.
 
 The codec's nullability rests on the key alone (a primary key has no nulls, any other may), never on the
 columns' NOT NULL, which ALTER TABLE can change while the index stays.
+
+Thread rule: what touches an index under the engine lock, all else on any thread. Not here: uniqueness, which `writes`
+decides, and the order of keys, which is `filestore.index.key`'s.
 """
 
 from __future__ import annotations

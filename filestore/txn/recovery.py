@@ -9,6 +9,9 @@ Each step can be repeated: a crash in any of them leaves what it found.
 
 A page that fails its checksum costs its table, not the store: the table is put aside (`Engine.quarantine`), and
 what the log says of it is skipped. A damaged index costs nothing, it is built again from its table.
+
+Thread rule: the opening thread, before anybody else knows the engine. Not here: where the log ends and what damage in
+it means (`filestore.storage.log_reader`), and going back to an earlier moment.
 """
 
 from __future__ import annotations

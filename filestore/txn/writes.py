@@ -10,6 +10,9 @@ versions, whoever may see them:
 - written or ended by another open transaction: wait for it, then look again;
 - ended: free. A null in a key never conflicts. An update writes all its versions before it looks, so `set id
   = id + 1` meets only what stays.
+
+Thread rule: engine lock held, as for all generators. Not here: conditions, checks and defaults (`filestore.query.dml`),
+locks on tables (`locks`), and deciding again what a moved row is to become.
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ class Model:
         return made
 
     def stored(self, name: str, txn: Transaction) -> Table:
-        definition = self.engine.registry_of(txn).table("public", name)
+        definition = (txn.registry or self.engine.registry).table("public", name)
         assert definition is not None
         return self.engine.table(definition)
 
