@@ -221,6 +221,7 @@ class CallBinder(PredicateBinder):
         table = f.CALLS.get(name)
         found = select(table, types) if table is not None else None
         if isinstance(found, f.Overload):
+            self.context.waits |= name == "pg_sleep"
             nodes = node.expressions if isinstance(node, exp.Anonymous) else [node] * len(args)
             return self.coercion.call(found, args, [self.position(n) for n in nodes])
         if name in f.KEYWORD_FUNCTIONS and not args:

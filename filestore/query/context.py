@@ -7,6 +7,7 @@ statement at its next morsel.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,9 @@ from filestore.query.key_set import KeySet
 from filestore.query.pool import WorkerPool
 from filestore.storage.schema import KeyDef, TableDef
 from filestore.storage.vector import Batch, Vector
+
+_LONGEST_S = 1e9  # what it sleeps for who asks for infinity
+_LOOK_S = 0.02  # how often it looks meanwhile, as whoever drives a statement does
 
 
 class Cancel:
@@ -45,6 +49,13 @@ class Cancel:
     def extend(self, timeout_ms: int) -> None:
         """With `timeout_ms` > 0 there is that much time from now, else any."""
         self._deadline_us = process.monotonic_us() + timeout_ms * 1000 if timeout_ms > 0 else 0
+
+    def sleep(self, seconds: float) -> None:
+        """Waits for so long, or raises 57014 as `check`."""
+        until = process.monotonic_us() + min(seconds, _LONGEST_S) * 1_000_000
+        while (left := until - process.monotonic_us()) > 0:
+            time.sleep(min(left / 1_000_000, _LOOK_S))
+            self.check()
 
     @property
     def requested(self) -> bool:

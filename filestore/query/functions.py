@@ -41,6 +41,7 @@ from filestore.types import (
     TIMESTAMP,
     TIMESTAMPTZ,
     UUID,
+    VOID,
     Kind,
     SqlType,
 )
@@ -267,6 +268,7 @@ def _times_and_dates(add: Callable[..., None]) -> None:
     add("now transaction_timestamp", TIMESTAMPTZ, ())
     add("statement_timestamp", TIMESTAMPTZ, ())
     add("clock_timestamp", TIMESTAMPTZ, ())
+    add("pg_sleep", VOID, (FLOAT8,))
     add("make_date", DATE, (INT4, INT4, INT4))
     add("make_timestamp", TIMESTAMP, (INT4, INT4, INT4, INT4, INT4, FLOAT8))
     add("to_char", TEXT, *((t, TEXT) for t in (TIMESTAMP, TIMESTAMPTZ, INTERVAL, INT4, INT8, NUMERIC, FLOAT8)))
@@ -302,7 +304,7 @@ KEYWORD_FUNCTIONS: Final[dict[str, SqlType]] = {
 }
 
 CHANGING: Final = frozenset(
-    {"random", "clock_timestamp", "gen_random_uuid", "set_config", "current_setting", "pg_notify"}
+    {"random", "clock_timestamp", "gen_random_uuid", "set_config", "current_setting", "pg_notify", "pg_sleep"}
 )
 """Functions called anew for every row: their values change, or they do something, within a statement."""
 
@@ -392,11 +394,12 @@ UNSUPPORTED_FUNCTIONS: Final = frozenset(
         "pg_advisory_lock", "pg_advisory_unlock", "regexp_replace",
         "regexp_match", "regexp_matches", "regexp_split_to_table", "regexp_split_to_array", "to_json",
         "to_jsonb", "row_to_json", "json_build_object", "jsonb_build_object", "make_interval", "overlay",
-        "to_tsvector", "to_tsquery", "xmlagg", "pg_sleep", "pg_notify", "pg_export_snapshot",
+        "to_tsvector", "to_tsquery", "xmlagg", "pg_sleep_for", "pg_sleep_until", "pg_notify", "pg_export_snapshot",
         "generate_series", "grouping", "bit_length", "quote_nullable", "degrees", "radians", "sin", "cos", "tan", "cot",
         "asin", "acos", "atan", "atan2", "div", "gcd", "lcm", "factorial", "width_bucket", "scale", "min_scale",
         "trim_scale", "to_number", "bit_count", "regexp_like", "regexp_count", "regexp_instr", "regexp_substr",
         "make_time", "make_timestamptz", "date_bin", "isfinite", "string_to_table", "parse_ident", "normalize",
+        "setseed", "num_nulls", "num_nonnulls", "timeofday",
     }
 )  # fmt: skip
 """Functions of PostgreSQL 15 that are refused by name (0A000) rather than reported as unknown (42883)."""

@@ -62,12 +62,12 @@ class WorkerPool:
         The first exception ends the iteration; closing the iterator early stops the workers at their next item. Who
         asks for the first result without the engine lock must not ask for later ones with it.
         """
-        if self.threads == 1 or self._closed or (rows is not None and rows < INLINE_ROWS) or self._holds_lock():
+        if self.threads == 1 or self._closed or (rows is not None and rows < INLINE_ROWS) or self.holds_lock():
             return (work(item) for item in items)
         self._start()
         return self._parallel(work, items)
 
-    def _holds_lock(self) -> bool:
+    def holds_lock(self) -> bool:
         """Whether the calling thread holds the engine lock; threading.Condition asks an RLock the same question."""
         return self._engine_lock is not None and self._engine_lock._is_owned()  # type: ignore[attr-defined]
 

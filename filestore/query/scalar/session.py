@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from filestore import types
+from filestore import errors, types
 from filestore.hal import process
 from filestore.query.catalog_functions import NULL_ARGUMENTS, SESSION_FUNCTIONS
 from filestore.query.scalar.moments import DAY_US, local_of, zone_of
 from filestore.query.scalar.registry import implement, result_size
-from filestore.query.vectors import from_python, per_value, to_python
+from filestore.query.vectors import broadcast, from_python, per_value, to_python
 from filestore.storage.vector import Vector
 from filestore.types import SqlType
 
@@ -43,6 +43,18 @@ def _register(name: str) -> None:
 
 for _name in NAMES:
     _register(_name)
+
+
+@implement("pg_sleep")
+def _sleep(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:
+    if ctx.pool.holds_lock():  # as in a CHECK, which is looked at while everybody waits
+        raise errors.FeatureNotSupported("pg_sleep() in this place is not supported", hint="Call it in a SELECT.")
+    rows: list[str | None] = []
+    for seconds in to_python(broadcast(args[0], length)):  # for every row anew, alike or not
+        if seconds is not None:
+            ctx.cancel.sleep(seconds)
+        rows.append(None if seconds is None else "")
+    return from_python(result, rows)
 
 
 @implement("now")
