@@ -28,6 +28,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from filestore.storage.vector import INLINE_BYTES
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _njit: Any = njit  # its types lack the option that leaves out the counts of references
 
@@ -59,7 +61,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 _LENGTH = np.uint64(0xFFFFFFFF)
-_INLINE = np.uint64(12)
+_INLINE = np.uint64(INLINE_BYTES)
 
 
 @njit(nogil=True, cache=True, inline="always")

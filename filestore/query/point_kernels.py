@@ -35,6 +35,7 @@ from filestore.storage.directory import (
 )
 from filestore.storage.memory_kernels import copy_bytes, load_i64, load_u8, load_u16, load_u32
 from filestore.storage.segment_kernels import end_at
+from filestore.storage.vector import INLINE_BYTES
 from filestore.txn.kernels import visible_version
 
 FALLBACK = -1
@@ -46,7 +47,6 @@ BOOLEAN = 1
 STRING = 2
 DECIMAL = 3
 
-INLINE = 12
 BLANK = 32
 MINUS = 45
 ZERO = 48
@@ -146,7 +146,7 @@ def put_string(row: Any, field: int, slot: int, characters: int, out: Any, at: i
     if at + length + characters + 64 > len(out):
         return FALLBACK
     source = view + 4
-    if length > INLINE:
+    if length > INLINE_BYTES:
         source = row[field + HEAP] + np.int64(load_u32(view + 12))
     copy_bytes(out.ctypes.data + at, source, length)
     if characters > 0:

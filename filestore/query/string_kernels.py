@@ -13,15 +13,15 @@ import numpy as np
 from numba import njit
 
 from filestore.query.kernels import WARMERS, frozen, same_view
+from filestore.storage.vector import INLINE_BYTES
 
 _LENGTH = np.uint64(0xFFFFFFFF)
-_INLINE = 12
 
 
 @njit(nogil=True, cache=True, inline="always")
 def byte_of(views: Any, heap: Any, i: Any, k: Any, n: Any) -> Any:
     """Byte k of string i, whose length is n."""
-    if n <= _INLINE:
+    if n <= INLINE_BYTES:
         if k < 4:
             return np.int64((views[i, 0] >> np.uint64(32 + 8 * k)) & np.uint64(255))
         return np.int64((views[i, 1] >> np.uint64(8 * (k - 4))) & np.uint64(255))
@@ -126,7 +126,7 @@ def put_slice(
     for k in range(min(size, 4)):
         first |= np.uint64(byte_of(views, heap, i, begin + k, n)) << np.uint64(32 + 8 * k)
     second = np.uint64(0)
-    if size <= _INLINE:
+    if size <= INLINE_BYTES:
         for k in range(4, size):
             second |= np.uint64(byte_of(views, heap, i, begin + k, n)) << np.uint64(8 * (k - 4))
     elif share:
@@ -180,7 +180,7 @@ def split_views(offsets: Any, data: Any, out: Any) -> None:
         second = np.uint64(0)
         for k in range(min(n, 4)):
             first |= np.uint64(data[begin + k]) << np.uint64(32 + 8 * k)
-        if n <= _INLINE:
+        if n <= INLINE_BYTES:
             for k in range(4, n):
                 second |= np.uint64(data[begin + k]) << np.uint64(8 * (k - 4))
         else:
@@ -197,7 +197,7 @@ def map_bytes(views: Any, heap: Any, low: Any, high: Any, delta: Any, out: Any, 
     for i in range(len(views)):
         n = np.int64(views[i, 0] & _LENGTH)
         first = np.uint64(n)
-        second = np.uint64(used) << np.uint64(32) if n > _INLINE else np.uint64(0)
+        second = np.uint64(used) << np.uint64(32) if n > INLINE_BYTES else np.uint64(0)
         for k in range(n):
             b = byte_of(views, heap, i, k, n)
             if b >= 128:
@@ -206,11 +206,11 @@ def map_bytes(views: Any, heap: Any, low: Any, high: Any, delta: Any, out: Any, 
                 b += delta
             if k < 4:
                 first |= np.uint64(b) << np.uint64(32 + 8 * k)
-            elif n <= _INLINE:
+            elif n <= INLINE_BYTES:
                 second |= np.uint64(b) << np.uint64(8 * (k - 4))
-            if n > _INLINE:
+            if n > INLINE_BYTES:
                 out_heap[used + k] = b
-        if n > _INLINE:
+        if n > INLINE_BYTES:
             used += n
         out[i, 0] = first
         out[i, 1] = second
