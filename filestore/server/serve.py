@@ -50,8 +50,7 @@ PROGRESS_SECONDS: Final = 5.0
 LAST_WORDS_SECONDS: Final = 0.2
 WATCH_SECONDS: Final = 0.5
 # A collection looks at every object that lives; sessions and plans live long and statements make few cycles. Parsed
-# statements that fell out of the cache are cycles and old, which only a full collection finds: there is one for every
-# 20,000 statements that nobody sent before, or what they leave would grow to gigabytes.
+# statements that fell out of the cache are cycles and old, which only a full collection finds.
 GC_THRESHOLDS: Final = (50_000, 5, 5)
 # How long the log's thread may wait for the loop's to let it run, once a batch is durable: that is latency of commits.
 SWITCH_SECONDS: Final = 0.0005
