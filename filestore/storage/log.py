@@ -14,10 +14,10 @@ Invariants:
 
 Thread rule: `append` and `reserve` under the engine lock; everything else from any thread. Without `threaded` no
 thread is started and `when_durable` flushes inline: the order of writes is then the same in every run. A host (the
-event loop of a port) may take the flusher's place while flushes are short: handing over to a thread and back costs
-more than they do. `read`, `hold`, `release` and `subscribe` are what a backup or a feed of changes will stand on: so
-far only tests call them. It does not do: deciding when to checkpoint (see `bytes_since`), compression, encryption (a
-key id has its place).
+event loop of a port, a thread that would only wait) may take the flusher's place: handing over to a thread and back
+costs more than a short flush does. `read`, `hold`, `release` and `subscribe` are what a backup or a feed of changes
+will stand on: so far only tests call them. It does not do: deciding when to checkpoint (see `bytes_since`),
+compression, encryption (a key id has its place).
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ SMALLEST_PIECE: Final = 64  # less room than this at the end of a batch is left 
 DETAIL: Final = "The store accepts no more writes; what was acknowledged is safe."
 _READERS: Final = itertools.count()
 IDLE_S: Final = 0.5  # after this long without work the last batch gets a successor
-SHORT_FLUSH_S: Final = 0.0005  # a host whose flushes take longer leaves them to the flusher: others wait for it
-FORGET: Final = 0.98  # each of the flusher's flushes is this much forgiveness, so that a host tries again some day
+FORGET: Final = 0.98  # each of the flusher's flushes lets the host's look this much shorter, so that it tries again
 HINT: Final = "Close the store and open it again: it recovers from its log."
 
 
@@ -112,7 +111,7 @@ class Log:
         self._kicks: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._kicked = False
         self._host: Callable[[], bool] | None = None
-        self._hosted_s = 0.0  # what flushes cost the host, smoothed
+        self.hosted_s = 0.0  # what flushes cost the host, smoothed
         self._maker: threading.Thread | None = None
         self._flusher: threading.Thread | None = None
         self._count_room()
@@ -206,7 +205,7 @@ class Log:
         if not self._kicked:
             self._kicked = True
             host = self._host
-            if host is None or self._hosted_s > SHORT_FLUSH_S or not host():
+            if host is None or not host():
                 self._kicks.put(True)
 
     def flush_soon(self) -> None:
@@ -231,7 +230,7 @@ class Log:
             LOG.error("log stopped: %s", error.message)
         finally:
             self._flushing.release()
-        self._hosted_s += (time.perf_counter() - began - self._hosted_s) / 8
+        self.hosted_s += (time.perf_counter() - began - self.hosted_s) / 8
         if vouched:
             self._kicks.put(True)  # the flusher begins to look for the end of the work
 
@@ -510,7 +509,7 @@ class Log:
                     self._vouch()
                     continue
                 self._kicked = False
-                self._hosted_s *= FORGET
+                self.hosted_s *= FORGET
                 self.flush()
         except StorageFailed as error:
             LOG.error("log stopped: %s", error.message)

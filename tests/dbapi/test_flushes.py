@@ -30,12 +30,6 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-@pytest.fixture(autouse=True)
-def short_flushes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the disk is: long ones are left to the log's thread."""
-    monkeypatch.setattr("filestore.storage.log.SHORT_FLUSH_S", 1e9)
-
-
 def test_a_thread_flushes_its_own_commit(connection: filestore.Connection, flushers: list[int]) -> None:
     connection.execute("INSERT INTO t VALUES (1)")
     connection.commit()

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 TICK_SECONDS: Final = 0.02
 CONNECTIONS_MAX: Final = 1000
 BACKLOG: Final = 1024
+# Flushes that take longer are the log's thread's: everybody waits for the loop's.
+SHORT_FLUSH_S: Final = 0.0005
 # Output that a client has not taken may grow to this before rows are made no further.
 WRITE_BUFFER_BYTES: Final = 1 << 20
 
@@ -244,6 +246,8 @@ class Listener:
     def _will_flush(self) -> bool:
         """Any thread: whether the loop will flush the log, once it has served those who have sent something."""
         if threading.get_ident() != self._thread or self._closing:
+            return False
+        if self.database.engine.log.hosted_s > SHORT_FLUSH_S:
             return False
         self._loop.call_soon(self._flush_log)
         return True
