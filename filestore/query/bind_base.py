@@ -79,7 +79,7 @@ class BaseBinder:
     # -- positions and refusals --------------------------------------------------------------------
 
     def position(self, node: Any) -> int | None:
-        offset = offset_of(node)
+        offset = offset_of(node, self.context.offsets)
         return None if offset is None else self.context.source.position(offset)
 
     def operator_position(self, node: Any, symbol: str) -> int | None:

@@ -44,6 +44,7 @@ class Context:
     cte_count: int = 0
     correlated: bool = False
     waits: bool = False
+    offsets: dict[int, tuple[Any, int | None]] = field(default_factory=dict)  # of nodes, by id; see `offset_of`
 
 
 @dataclass(slots=True)
@@ -64,12 +65,19 @@ def name_of(identifier: Any) -> str:
     return shorten(text) if identifier.args.get("quoted") else fold(text)
 
 
-def offset_of(node: Any) -> int | None:
-    """Offset of the leftmost token below a node, as far as sqlglot kept it."""
+def offset_of(node: Any, known: dict[int, tuple[Any, int | None]] | None = None) -> int | None:
+    """Offset of the leftmost token below a node, as far as sqlglot kept it. `known`: what was found before, for chains
+    of operators, which are asked link by link.
+    """
     best: int | None = None
     stack = [node]
     while stack:
         current = stack.pop()
+        before = None if known is None else known.get(id(current))
+        if before is not None:
+            if before[1] is not None and (best is None or before[1] < best):
+                best = before[1]
+            continue
         meta = current._meta
         if meta and "start" in meta and (best is None or meta["start"] < best):
             best = meta["start"]
@@ -82,6 +90,8 @@ def offset_of(node: Any) -> int | None:
                 stack.append(value)
             elif isinstance(value, list):
                 stack.extend(v for v in value if isinstance(v, exp.Expr))
+    if known is not None:
+        known[id(node)] = node, best
     return best
 
 
