@@ -22,6 +22,7 @@ compression, encryption (a key id has its place).
 
 from __future__ import annotations
 
+import enum
 import itertools
 import logging
 import queue
@@ -52,6 +53,14 @@ _READERS: Final = itertools.count()
 IDLE_S: Final = 0.5  # after this long without work the last batch gets a successor
 FORGET: Final = 0.98  # each of the flusher's flushes lets the host's look this much shorter, so that it tries again
 HINT: Final = "Close the store and open it again: it recovers from its log."
+
+
+class _Errand(enum.Enum):
+    """What the flusher is sent for."""
+
+    FLUSH = enum.auto()
+    LOOK = enum.auto()  # somebody else has flushed: from now on look for the end of the work
+    STOP = enum.auto()
 
 
 @dataclass(slots=True)
@@ -108,7 +117,7 @@ class Log:
         self._accept_until = 0
         self._closed = False
         self._vouched = True
-        self._kicks: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
         self._kicked = False
         self._host: Callable[[], bool] | None = None
         self.hosted_s = 0.0  # what flushes cost the host, smoothed
@@ -206,11 +215,11 @@ class Log:
             self._kicked = True
             host = self._host
             if host is None or not host():
-                self._kicks.put(True)
+                self._errands.put(_Errand.FLUSH)
 
     def flush_soon(self) -> None:
         """Hands a flush that a host has promised to the flusher."""
-        self._kicks.put(True)
+        self._errands.put(_Errand.FLUSH)
 
     def hosted(self, host: Callable[[], bool] | None) -> None:
         """From now on `host` is asked to flush first, on any thread: True promises a call of `flush_hosted` soon."""
@@ -220,7 +229,7 @@ class Log:
         """The flush that a host promised. Does not raise: a failure ends the log and every wait, as the flusher's."""
         self._kicked = False
         if not self._flushing.acquire(blocking=False):
-            self._kicks.put(True)  # one is under way on another thread
+            self._errands.put(_Errand.FLUSH)  # one is under way on another thread
             return
         vouched, began = self._vouched, time.perf_counter()
         try:
@@ -232,7 +241,7 @@ class Log:
             self._flushing.release()
         self.hosted_s += (time.perf_counter() - began - self.hosted_s) / 8
         if vouched:
-            self._kicks.put(True)  # the flusher begins to look for the end of the work
+            self._errands.put(_Errand.LOOK)
 
     def subscribe(self, callback: Callable[[int], None]) -> None:
         """Calls `callback(durable_lsn)` once a flush, after its waits are finished, on the flushing thread."""
@@ -315,7 +324,7 @@ class Log:
             return
         self._closed = True
         if self._flusher is not None:
-            self._kicks.put(False)
+            self._errands.put(_Errand.STOP)
             self._flusher.join()
         if self._maker is not None:
             self._maker.join()
@@ -499,14 +508,17 @@ class Log:
             self._maker = None
 
     def _run(self) -> None:
-        """The flusher thread: one flush a kick; kicks during a flush make the next one."""
+        """The flusher thread: one flush an errand; those that come meanwhile make the next one."""
         try:
             while True:
                 try:
-                    if not self._kicks.get(timeout=None if self._vouched else IDLE_S):
-                        return
+                    errand = self._errands.get(timeout=None if self._vouched else IDLE_S)
                 except queue.Empty:
                     self._vouch()
+                    continue
+                if errand is _Errand.STOP:
+                    return
+                if errand is _Errand.LOOK:
                     continue
                 self._kicked = False
                 self.hosted_s *= FORGET

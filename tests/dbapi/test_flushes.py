@@ -10,6 +10,13 @@ from pathlib import Path
 import pytest
 
 import filestore
+from filestore.storage import log
+
+
+@pytest.fixture(autouse=True)
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, the log does not take a pause between statements for the end of the work."""
+    monkeypatch.setattr(log, "IDLE_S", 3600)
 
 
 @pytest.fixture
