@@ -41,8 +41,10 @@ fmt: $(STAMP)
 protoc: $(STAMP)
 	@bash tools/protoc.sh $(BIN)/python
 
+# The kernels first, so that no worker waits for what another one compiles too; files stay whole for their fixtures.
 test: $(STAMP) system lint
-	$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	@$(BIN)/filestore warm
+	$(BIN)/python -m pytest -q -m "not slow" -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(STAMP) system
 	$(BIN)/python -m pytest -q -m slow $(ARGS)

@@ -1,7 +1,7 @@
 """Warming up: every kernel compiled, or loaded from numba's cache, before the first statement needs it.
 
-Two kinds of steps. `query.kernels.WARMERS` call kernels directly with their real signatures. `_statements` are run by
-a session over a database on a simulated disk in memory, so that the kernels of storage, index, transactions and ports
+Two kinds of steps. `query.kernels.WARMERS` call kernels directly with their real signatures. Statements are run by a
+session over a database on a simulated disk in memory, so that the kernels of storage, index, transactions and ports
 are touched in the way that real statements touch them, without a list of them to keep up to date. Nothing of it
 stays.
 
@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from filestore import types
 from filestore.database import Database, DatabaseOptions
+from filestore.hal import process
 from filestore.hal.simulated import SimulatedDisk
 from filestore.query import render
 from filestore.query.kernels import WARMERS
@@ -27,6 +30,7 @@ from filestore.txn.drive import drive
 from filestore.types import Kind, SqlType
 
 Progress = Callable[[int, int, str], None]
+Step = tuple[str, Callable[[], None]]
 LOG = logging.getLogger(__name__)
 
 _ROWS = 25_000
@@ -54,6 +58,8 @@ delete from w where i = 1;
 begin; insert into w (i, t) values (9, 'z'); rollback;
 """
 
+_RECOVERED = "select * from w"
+
 _BULK = f"""
 create table q (i int8 primary key, g text, t text, n numeric(15,2), d date);
 insert into q select x, case when x % 3 = 0 then 'a' else 'b' end, 'row number ' || x, x, date '2024-01-01' + (x %
@@ -65,6 +71,8 @@ select count(*) from (select distinct n, t from q) x;
 delete from q where i < 10;
 update q set n = n + 1 where i < 20;
 """
+
+_SEALED = "select * from q where i < 100 and g = 'a'"
 
 
 def is_warm() -> bool:
@@ -97,27 +105,43 @@ def warm(progress: Progress | None = None) -> None:
 
 
 def _touch_all(progress: Progress | None) -> None:
-    steps = list(_steps())
-    for done, (what, step) in enumerate(steps):
-        if progress is not None:
-            progress(done, len(steps), what)
-        step()
+    """Everything; where it is to be compiled and there is a second core, another process compiles from the front of
+    the list of kernels, and this one from its end, until they meet in numba's cache.
+    """
+    together = not is_warm() and process.cpu_count() > 1
+    beside = process.beside(f"import {__name__} as w; w.touch_kernels()") if together else nullcontext()
+    with beside, _Scratch() as scratch:
+        steps = [*_statement_steps(scratch), *reversed(list(_kernel_steps()))]
+        for done, (what, step) in enumerate(steps):
+            if progress is not None:
+                progress(done, len(steps), what)
+            step()
     if progress is not None:
         progress(len(steps), len(steps), "ready")
 
 
-def _steps() -> Iterator[tuple[str, Callable[[], None]]]:
+def touch_kernels() -> None:
+    """What the process beside does."""
+    for _, step in _kernel_steps():
+        step()
+
+
+def _kernel_steps() -> Iterator[Step]:
     for warmer in WARMERS:
         yield warmer.__module__.rpartition(".")[2], warmer
     for kind in Kind:
         if kind is not Kind.VOID:
             yield f"text and binary form of {kind.value}", lambda kind=kind: _forms(SqlType(kind))  # type: ignore[misc]
     yield "text and binary form of scaled decimals", lambda: _forms(types.numeric(12, 2))
-    disk = SimulatedDisk(record=False)
-    yield "small statements", lambda: _statements(disk, _SMALL)
-    yield "recovery", lambda: _statements(disk, "select * from w;")
-    yield "bulk statements", lambda: _statements(disk, _BULK)
-    yield "sealed segments", lambda: _statements(disk, "select * from q where i < 100 and g = 'a';")
+
+
+def _statement_steps(scratch: _Scratch) -> Iterator[Step]:
+    for script in (_SMALL, _RECOVERED, _BULK, _SEALED):
+        yield "opening", scratch.open
+        for statement in script.split(";"):
+            if text := " ".join(statement.split()):
+                yield text[:40], partial(scratch.run, text)
+        yield "closing", scratch.close
 
 
 def _forms(sql_type: SqlType) -> None:
@@ -131,21 +155,36 @@ def _forms(sql_type: SqlType) -> None:
     from_binary(sql_type, binary.offsets, binary.data, None)
 
 
-def _statements(disk: SimulatedDisk, script: str) -> None:
-    database = Database.over(disk, DatabaseOptions(compile="never"))
-    try:
-        session = database.session()
-        _run(database, session, script)
-        session.close()
-    finally:
-        database.close()
+class _Scratch:
+    """A database on a disk in memory, opened and closed again and again."""
 
+    def __init__(self) -> None:
+        self._disk = SimulatedDisk(record=False)
+        self._session: Session | None = None
 
-def _run(database: Database, session: Session, script: str) -> None:
-    for statement in session.parse(script):
-        result = drive(session.execute(statement), database.lock, session.poll)
-        for batch in result.batches:
-            for column in batch.columns:
-                render.text(column, None)
-                render.binary(column)
-        drive(session.finish(), database.lock, session.poll)
+    def open(self) -> None:
+        self._session = Database.over(self._disk, DatabaseOptions(compile="never")).session()
+
+    def run(self, text: str) -> None:
+        """Runs a statement, and renders what it returns in both forms."""
+        session = self._session
+        assert session is not None
+        for statement in session.parse(text):
+            result = drive(session.execute(statement), session.database.lock, session.poll)
+            for batch in result.batches:
+                for column in batch.columns:
+                    render.text(column, None)
+                    render.binary(column)
+            drive(session.finish(), session.database.lock, session.poll)
+
+    def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+            session.database.close()
+
+    def __enter__(self) -> _Scratch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

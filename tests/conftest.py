@@ -9,9 +9,11 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.storage.crash_harness import TALLY
 
 if TYPE_CHECKING:
     from filestore.database import Database
@@ -28,6 +30,25 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # A crash test that dumps core would fill the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands what it has counted to the process that prints."""
+    if (told := getattr(session.config, "workeroutput", None)) is not None:
+        told["crash_states"] = TALLY
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for name, count in getattr(node, "workeroutput", {}).get("crash_states", {}).items():
+        TALLY[name] = TALLY.get(name, 0) + count
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many crash states were recovered from, also when everything passed."""
+    if TALLY:
+        parts = ", ".join(f"{count} ({name})" for name, count in sorted(TALLY.items()))
+        terminalreporter.write_line(f"{sum(TALLY.values())} crash states: {parts}")
 
 
 def on_memory(path: Path) -> bool:

@@ -72,15 +72,12 @@ class Demo:
     def compile_kernels(self) -> None:
         began = time.monotonic()
         with self.bar("compiling kernels", 1) as update:
-            count = 0
 
             def progress(done: int, of: int, name: str) -> None:
-                nonlocal count
-                count = of
                 update(done, of, f"compiling {name}"[:32])
 
             warm(progress)
-        self.say("kernels", f"{count} compiled or found in the cache in {time.monotonic() - began:.1f} s")
+        self.say("kernels", f"compiled, or found in the cache, in {time.monotonic() - began:.1f} s")
 
     def start(self) -> None:
         ready_s = self.server.start()

@@ -5,10 +5,12 @@ Time here is CLOCK_MONOTONIC: correctness never depends on the wall clock (RELIA
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 
@@ -44,6 +46,27 @@ def exit_now(code: int) -> NoReturn:
 def after_fork(call: Callable[[], None]) -> None:
     """Has `call` called in every forked child, before anything else runs there."""
     os.register_at_fork(after_in_child=call)
+
+
+@contextlib.contextmanager
+def beside(code: str) -> Iterator[None]:
+    """Runs `code` in an interpreter beside this one, silently; leaving waits for its end, an exception kills it.
+
+    For what may as well not happen: where no other interpreter starts, or the code fails there, nobody is told.
+    """
+    nothing = subprocess.DEVNULL
+    try:
+        other = subprocess.Popen([sys.executable, "-c", code], stdin=nothing, stdout=nothing, stderr=nothing)
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    except BaseException:
+        other.kill()
+        raise
+    finally:
+        other.wait()
 
 
 def discard_output() -> None:

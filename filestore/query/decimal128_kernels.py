@@ -201,10 +201,10 @@ def remainder_rows(left: Any, left_step: int, right: Any, right_step: int, valid
         if skipped(valid, out, i):
             continue
         fits, a_negative, a_high, a_low, _, b_high, b_low, scale = aligned(left, i * left_step, right, i * right_step)
+        if not fits:
+            return i  # before anything is read from words that may have overflowed to zero
         if (b_high | b_low) == ZERO:
             return ZERO_DIVISOR
-        if not fits:
-            return i
         _, _, high, low = divide(a_high, a_low, b_high, b_low)
         store(out, i, a_negative, high, low, scale)
     return FITS

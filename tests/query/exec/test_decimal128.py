@@ -136,6 +136,7 @@ TWINS = {
 @given(st.sampled_from(sorted(TWINS)), PAIRS)
 @example("div", [(Decimal("0.01"), Decimal(10**37)), (Decimal(LIMIT - 1), Decimal("0.3"))])
 @example("mul", [(Decimal(2**63), Decimal(2**63 - 1)), (Decimal(-(2**63)), Decimal("0.0"))])
+@example("mod", [(Decimal("0.000"), Decimal(2**125))])
 def test_arithmetic_is_that_of_decimals(name: str, pairs: list[tuple[Decimal, Decimal]]) -> None:
     left, right = [p[0] for p in pairs], [p[1] for p in pairs]
     if name in ("div", "mod") and not all(right):

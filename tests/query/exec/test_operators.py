@@ -28,8 +28,8 @@ select id, n * 2, n + m, upper(s) from t where g > 1 and n < 50
 select id from t where s like 'a%' or c in ('x', 'y')
 select id from t where b is not true and f is not null
 select g, count(*), count(s), sum(n), sum(k), sum(g), avg(n), min(s), max(s), min(d), max(f) from t group by g
-select s, c, count(*), sum(m), avg(m), max(m) from t group by s, c
-select n, m, b, d, count(*) from t group by n, m, b, d
+select s, c, count(*), sum(m), avg(m), max(m)::float8 from t group by s, c
+select n, m::float8, b, d, count(*) from t group by n, m, b, d
 select count(distinct s), count(distinct g), sum(distinct g), count(distinct m) from t
 select length(string_agg(c, '|' ) filter (where id < 90)), length(string_agg(s, ',')) from t
 select g, length(string_agg(s, ',')) from t group by g
@@ -74,7 +74,7 @@ select g, sum(n) from t group by g having count(*) > 2
 select d, count(*) from t where d between '2021-01-01' and '2023-06-30' group by d order by 2 desc, 1 limit 3
 select count(*) from t where m = n or s = c
 select sum(n), min(id), max(id) from t where id < 0
-select g, min(d), max(d), min(b::int4), max(m), min(m), min(c) from t group by g
+select g, min(d), max(d), min(b::int4), max(m)::float8, min(m)::float8, min(c) from t group by g
 select x, x * x from generate_series(1, 10, 3) as q(x)
 select a.x, b.x from generate_series(1, 3) a(x) left join generate_series(2, 5) b(x) on a.x = b.x
 values (1, 'a', 1.5), (2, null, 2.25), (null, 'c', 3)
