@@ -242,8 +242,11 @@ class Dialogue:
             found = self._statements[name] = WireStatement(name, prepared)
         return found
 
-    def bind(self, message: m.Bind) -> None:
-        """Makes a portal of a prepared statement and its parameters."""
+    def bind(self, message: m.Bind) -> Steps[None] | None:
+        """Makes a portal of a prepared statement and its parameters.
+
+        One with a name is opened here: what it shows is what is there now, whenever its rows are asked for.
+        """
         statement = self._statement(message.statement)
         name = message.portal
         if name:
@@ -254,8 +257,29 @@ class Dialogue:
         parameters = statement.parameters.vectors(
             message.values, message.parameter_formats, self.session.settings, (name, message.statement)
         )
-        self._portals[name] = Portal(name, statement, message, parameters, statement.encoder(message.result_formats))
+        portal = Portal(name, statement, message, parameters, statement.encoder(message.result_formats))
+        planned = statement.prepared.planned
+        if name and planned is not None and planned.bound.kind == "select":
+            return self._bind_open(portal)
+        self._portals[name] = portal
         self.out.append(r.BIND_COMPLETE)
+        return None
+
+    def _bind_open(self, portal: Portal) -> Steps[None]:
+        yield from self._open(portal)
+        self._portals[portal.name] = portal
+        self.out.append(r.BIND_COMPLETE)
+
+    def _open(self, portal: Portal) -> Steps[Result]:
+        """Runs a portal's statement; a query's rows are made when they are asked for."""
+        portal.ran = True
+        steps = self.session.execute_prepared(portal.statement.prepared, portal.parameters)
+        result: Result = yield from self._engine(steps)
+        if result.columns is not None:
+            encoder = portal.encoder or RowEncoder(result.columns)
+            portal.result, portal.cancel = result, self.session.cancel
+            portal.rows = RowSource(result.batches, encoder, self.session.settings)
+        return result
 
     def describe(self, message: m.Describe) -> None:
         """Tells what a statement or portal takes and gives, without running it."""
@@ -305,21 +329,15 @@ class Dialogue:
         return True
 
     def _run(self, portal: Portal, limit: int) -> Steps[None]:
-        statement = portal.statement
         rows = 0
         if portal.result is None:
             if portal.ran:
                 raise errors.ObjectNotInPrerequisiteState(f'portal "{portal.name}" cannot be run anymore')
-            portal.ran = True
-            result = yield from self._engine(self.session.execute_prepared(statement.prepared, portal.parameters))
+            result = yield from self._open(portal)
             if result.copy_in is not None:
                 result = yield from self._copy_in(result.copy_in)
             elif result.copy_out is not None:
                 rows = yield from self._copy_out(result.copy_out)
-            elif result.columns is not None:
-                encoder = portal.encoder or RowEncoder(result.columns)
-                portal.result, portal.cancel = result, self.session.cancel
-                portal.rows = RowSource(result.batches, encoder, self.session.settings)
         else:
             result = portal.result
             if portal.cancel is not None:

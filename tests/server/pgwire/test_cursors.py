@@ -283,3 +283,26 @@ def test_a_portal_of_a_pipeline_goes_on_showing_what_it_saw(connection: psycopg.
     rows = [reply.values for reply in rest if isinstance(reply, r.DataRow)]
     assert len(rows) == MANY - 3
     assert {b for _, b in rows} == {b"0", b"7"}
+
+
+def test_a_portal_shows_what_was_there_when_it_was_bound(connection: psycopg.Connection, loopback: Loopback) -> None:
+    """PostgreSQL takes a portal's snapshot at Bind, whenever its first row is asked for."""
+    connection.execute("CREATE TABLE bound (a int PRIMARY KEY, b int)")
+    connection.execute("INSERT INTO bound SELECT g, 0 FROM generate_series(1, 3) g")
+    connection.commit()
+    for text, rows in (("SELECT b FROM bound", 3), ("SELECT b FROM bound WHERE a = 2", 1)):
+        loopback.send(m.Parse("", text, ()), m.Bind("p", "", (), (), ()), m.Flush())
+        connection.execute("UPDATE bound SET b = b + 1")
+        connection.commit()
+        replies = loopback.send(m.Execute("p", 0), m.Execute("p", 0), m.Sync())
+        assert [reply.values for reply in replies if isinstance(reply, r.DataRow)] == [(b"0",)] * rows
+        connection.execute("UPDATE bound SET b = 0")
+        connection.commit()
+
+
+def test_what_cannot_be_run_fails_when_its_portal_is_bound(loopback: Loopback) -> None:
+    loopback.send(m.Query("CREATE TABLE unbound (a int)"))
+    loopback.send(m.Parse("s", "SELECT a FROM unbound", ()), m.Sync())
+    loopback.send(m.Query("DROP TABLE unbound"))
+    replies = loopback.send(m.Bind("p", "s", (), (), ()), m.Execute("p", 0), m.Sync())
+    assert [type(reply).__name__ for reply in replies] == ["ErrorResponse", "ReadyForQuery"]
