@@ -113,7 +113,11 @@ def bind_literals(
         found = planned(bound)
         if version >= 0:
             session.database.plans.put(key, found)
-    return found, literal_vectors(literals, found.bound.parameters, session.settings)
+    try:
+        return found, literal_vectors(literals, found.bound.parameters, session.settings)
+    except errors.Error:
+        session.plan(parse(statement.text)[0])  # words the error, with its position
+        raise
 
 
 def _bind_rows(session: Session, statement: Statement, rows: LiteralRows) -> tuple[Planned, Sequence[Vector]] | None:

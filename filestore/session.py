@@ -31,7 +31,7 @@ from filestore.query.bind import bind
 from filestore.query.context import Cancel, ExecutionContext
 from filestore.query.executor import execute
 from filestore.query.explain import rows_read
-from filestore.query.lexer import normalise
+from filestore.query.lexer import check_bytes, normalise
 from filestore.query.literal_rows import literal_rows
 from filestore.query.optimize import optimize
 from filestore.query.parse import parse
@@ -144,10 +144,11 @@ class Session:
         return str(self.catalog().session_function(f"{kind.value}out", (oid,)))
 
     def parse(self, text: str) -> list[Statement]:
-        """The statements of a text; none for an empty query. Raises 42601 with its position.
+        """The statements of a text; none for an empty query. Raises 42601 and 22021 with positions.
 
         One that was seen before, or one like it but for its literals, is not parsed again.
         """
+        check_bytes(text)
         rows = literal_rows(text)
         if rows is not None:
             found = self.parse(rows.template)
@@ -163,7 +164,7 @@ class Session:
         if len(found) != 1:
             return found
         if literals:
-            return [replace(found[0], shape=shape, literals=literals)]
+            return [replace(found[0], text=text, shape=shape, literals=literals)]
         parsed.put(text, found[0])
         return found
 

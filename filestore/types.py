@@ -96,9 +96,9 @@ KINDS: dict[Kind, KindInfo] = {
     Kind.INT4: KindInfo(23, 1007, "<i4", 4, _F, "N", False, 4, ("integer", "int4", "int")),
     Kind.INT8: KindInfo(20, 1016, "<i8", 8, _F, "N", False, 8, ("bigint", "int8")),
     Kind.FLOAT4: KindInfo(700, 1021, "<f4", 4, _F, "N", False, 4, ("real", "float4")),
-    Kind.FLOAT8: KindInfo(701, 1022, "<f8", 8, _F, "N", True, 8, ("double precision", "float8", "float", "double")),
+    Kind.FLOAT8: KindInfo(701, 1022, "<f8", 8, _F, "N", True, 8, ("double precision", "float8", "float")),
     Kind.NUMERIC: KindInfo(1700, 1231, "<i8", 8, Physical.VARNUM, "N", False, -1, ("numeric", "decimal", "dec")),
-    Kind.TEXT: KindInfo(25, 1009, "<u8", 16, _V, "S", True, -1, ("text", "string")),
+    Kind.TEXT: KindInfo(25, 1009, "<u8", 16, _V, "S", True, -1, ("text",)),
     Kind.VARCHAR: KindInfo(1043, 1015, "<u8", 16, _V, "S", False, -1, ("character varying", "varchar")),
     Kind.BPCHAR: KindInfo(1042, 1014, "<u8", 16, _V, "S", False, -1, ("character", "char", "bpchar")),
     Kind.CHAR: KindInfo(18, 1002, "<u8", 16, _V, "Z", False, 1, ('"char"',)),
@@ -106,9 +106,7 @@ KINDS: dict[Kind, KindInfo] = {
     Kind.BYTEA: KindInfo(17, 1001, "<u8", 16, _V, "U", False, -1, ("bytea",)),
     Kind.DATE: KindInfo(1082, 1182, "<i4", 4, _F, "D", False, 4, ("date",)),
     Kind.TIME: KindInfo(1083, 1183, "<i8", 8, _F, "D", False, 8, ("time without time zone", "time")),
-    Kind.TIMESTAMP: KindInfo(
-        1114, 1115, "<i8", 8, _F, "D", False, 8, ("timestamp without time zone", "timestamp", "datetime")
-    ),
+    Kind.TIMESTAMP: KindInfo(1114, 1115, "<i8", 8, _F, "D", False, 8, ("timestamp without time zone", "timestamp")),
     Kind.TIMESTAMPTZ: KindInfo(1184, 1185, "<i8", 8, _F, "D", True, 8, ("timestamp with time zone", "timestamptz")),
     Kind.INTERVAL: KindInfo(1186, 1187, "<u8", 16, _W, "T", True, 16, ("interval",)),
     Kind.UUID: KindInfo(2950, 2951, "<u8", 16, _W, "U", False, 16, ("uuid",)),

@@ -79,14 +79,16 @@ def checked_isolation(level: str) -> str:
 def _apply(session: Session, modes: s.TransactionModes) -> None:
     """Settings of the transaction that BEGIN starts; they end with it."""
     if modes.isolation is not None:
-        session.settings.set_local("transaction_isolation", checked_isolation(modes.isolation))
+        checked_isolation(modes.isolation)
+        session.settings.set_local("transaction_isolation", modes.isolation)
     if modes.read_only is not None:
         session.settings.set_local("transaction_read_only", "on" if modes.read_only else "off")
 
 
 def _apply_default(session: Session, modes: s.TransactionModes) -> None:
     if modes.isolation is not None:
-        session.settings.set("default_transaction_isolation", checked_isolation(modes.isolation))
+        checked_isolation(modes.isolation)
+        session.settings.set("default_transaction_isolation", modes.isolation)
     if modes.read_only is not None:
         session.settings.set("default_transaction_read_only", "on" if modes.read_only else "off")
 
@@ -95,10 +97,10 @@ def _change(session: Session, modes: s.TransactionModes) -> None:
     transaction = session.begin()
     if modes.isolation is not None:
         level = checked_isolation(modes.isolation)
-        if transaction.snapshot is not None and level != transaction.isolation:
+        if transaction.snapshot is not None and modes.isolation != session.settings.transaction_isolation:
             raise errors.ActiveTransaction("SET TRANSACTION ISOLATION LEVEL must be called before any query")
         transaction.isolation = level
-        session.settings.set_local("transaction_isolation", level)
+        session.settings.set_local("transaction_isolation", modes.isolation)
     if modes.read_only is not None:
         if transaction.read_only and not modes.read_only and transaction.snapshot is not None:
             raise errors.ActiveTransaction("transaction read-write mode must be set before any query")

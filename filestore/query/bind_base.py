@@ -243,15 +243,22 @@ class BaseBinder:
     # -- operators ---------------------------------------------------------------------------------
 
     def operate(
-        self, symbol: str, args: list[e.Expr], node: Any, table: tuple[f.Overload, ...] | None = None
+        self,
+        symbol: str,
+        args: list[e.Expr],
+        node: Any,
+        table: tuple[f.Overload, ...] | None = None,
+        operands: Sequence[Any] = (),
     ) -> e.Expr:
-        """A call of the operator's overload. Errors with 42883 or 42725 in PostgreSQL's words."""
+        """A call of the operator's overload; `operands` are its arguments' nodes where those are not the sides of
+        `node`. Errors with 42883 or 42725 in PostgreSQL's words."""
         types = tuple(a.type for a in args)
         if table is None:
             table = f.OPERATORS[symbol]
         found = select_operator(table, types)
         if isinstance(found, f.Overload):
-            return self.coercion.call(found, args, [self.position(x) for x in self._operands(node, len(args))])
+            spots = [self.position(x) for x in operands or self._operands(node, len(args))]
+            return self.coercion.call(found, args, spots)
         shown = (
             f"{types[0].without_modifiers().name} {symbol} {types[1].without_modifiers().name}"
             if len(types) == 2

@@ -14,7 +14,7 @@ from filestore.query import functions as f
 from filestore.query.bind_context import NO_FUNCTION_HINT, AggregateRef, end_of, name_of
 from filestore.query.bind_predicates import PredicateBinder
 from filestore.query.bind_types import sql_type
-from filestore.query.coerce import AMBIGUOUS, select
+from filestore.query.coerce import AMBIGUOUS, can_coerce, select
 from filestore.query.interval_text import FIELDS, parse_interval
 from filestore.types import (
     BOOL,
@@ -252,7 +252,10 @@ class CallBinder(PredicateBinder):
         kind = BY_NAME.get(name)
         if kind is None or name in ("char", "character", "decimal", "time", "timestamp", "interval"):
             return None
-        return self.coercion.to(arg, SqlType(kind), "explicit", self.position(node))
+        if not can_coerce(arg.type, SqlType(kind), "explicit"):
+            return None
+        spot = node.expressions[0] if isinstance(node, exp.Anonymous) and node.expressions else node
+        return self.coercion.to(arg, SqlType(kind), "explicit", self.position(spot))
 
     def qualified_call(self, node: Any) -> e.Expr:
         """schema.function(...): only pg_catalog has functions."""
@@ -394,6 +397,13 @@ class CallBinder(PredicateBinder):
                 return e.Cast(TIMESTAMP, now, False)
             case _:
                 return e.Cast(TIME, now, False)
+
+    def type_with_argument(self, node: Any) -> e.Expr:
+        """time('10:00'): behind these words a parenthesis holds a precision, nothing else."""
+        position = self.position(node.this) if isinstance(node.this, exp.Expr) else self.position(node)
+        found = re.compile(r"'(?:[^']|'')*'|\w+|.", re.DOTALL).match(self.context.source.text, (position or 1) - 1)
+        shown = found[0] if found is not None else type(node).__name__.lower()
+        raise errors.SqlSyntaxError(f'syntax error at or near "{shown}"', position=position)
 
     def session_name(self, node: Any) -> e.Expr:
         names: dict[type, str] = {

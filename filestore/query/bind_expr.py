@@ -79,4 +79,7 @@ class ExprBinder(ArrayBinder):
         exp.CurrentRole: CallBinder.session_name,
         exp.Collate: CallBinder.collated,
         exp.Operator: CallBinder.operator_call,
+        exp.Time: CallBinder.type_with_argument,
+        exp.Timestamp: CallBinder.type_with_argument,
+        exp.Interval: CallBinder.type_with_argument,
     }

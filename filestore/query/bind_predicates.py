@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from sqlglot import exp
@@ -118,9 +118,9 @@ class PredicateBinder(BaseBinder):
                 "Use IN with a list of values.",
             )
         if positive:
-            return self.in_items(node, self.bind(node.this), items)
+            return self.in_items(node, self.bind(node.this), items, _items_of(inner))
         if not any_of and symbol == "<>":
-            return e.Not(BOOL, self.in_items(node, self.bind(node.this), items))
+            return e.Not(BOOL, self.in_items(node, self.bind(node.this), items, _items_of(inner)))
         if not items:
             return e.Const(BOOL, not any_of)
         parts = tuple(self.operate(symbol, [self.bind(node.this), item], node) for item in items)
@@ -168,14 +168,18 @@ class PredicateBinder(BaseBinder):
     def between(self, node: Any) -> e.Expr:
         self._check_chain(node, "between", node.this, None, _is_range)
         arg = self.bind(node.this)
-        low, high = self.bind(node.args["low"]), self.bind(node.args["high"])
+        low, high = ((self.bind(node.args[side]), node.args[side]) for side in ("low", "high"))
         one = self._range(node, arg, low, high)
         if not node.args.get("symmetric"):
             return one
         return e.Or(BOOL, (one, self._range(node, arg, high, low)))
 
-    def _range(self, node: Any, arg: e.Expr, low: e.Expr, high: e.Expr) -> e.Expr:
-        return e.And(BOOL, (self.operate(">=", [arg, low], node), self.operate("<=", [arg, high], node)))
+    def _range(self, node: Any, arg: e.Expr, low: tuple[e.Expr, Any], high: tuple[e.Expr, Any]) -> e.Expr:
+        parts = [
+            self.operate(symbol, [arg, bound], node, operands=(node.this, at))
+            for symbol, (bound, at) in ((">=", low), ("<=", high))
+        ]
+        return e.And(BOOL, tuple(parts))
 
     def membership(self, node: Any) -> e.Expr:
         query = node.args.get("query")
@@ -195,28 +199,30 @@ class PredicateBinder(BaseBinder):
                     "unequal number of entries in row expressions", position=self.position(node)
                 )
             return parts[0] if len(parts) == 1 else e.Or(BOOL, tuple(parts))
-        return self.in_items(node, self.bind(node.this), self.literals(node.expressions))
+        return self.in_items(node, self.bind(node.this), self.literals(node.expressions), node.expressions)
 
-    def in_items(self, node: Any, arg: e.Expr, items: list[e.Expr]) -> e.Expr:
+    def in_items(self, node: Any, arg: e.Expr, items: list[e.Expr], nodes: Sequence[Any]) -> e.Expr:
         """One InList when a common type exists, as PostgreSQL makes one ScalarArrayOpExpr; else comparisons
-        joined by OR."""
+        joined by OR. `nodes` are the items' own, or others where they came from elsewhere."""
         if not items:
             return e.Const(BOOL, False)
+        if len(nodes) != len(items):
+            nodes = [node] * len(items)
         if len(items) == 1:
-            return self.operate("=", [arg, items[0]], node)
+            return self.operate("=", [arg, items[0]], node, operands=(node.this, nodes[0]))
         known = [x.type for x in (arg, *items) if x.type.kind is not Kind.UNKNOWN]
         if len({t.info.category for t in known}) > 1:
-            parts = tuple(self.operate("=", [arg, item], node) for item in items)
+            parts = tuple(
+                self.operate("=", [arg, item], node, operands=(node.this, at))
+                for item, at in zip(items, nodes, strict=True)
+            )
             return e.Or(BOOL, parts)
         item_type = self.coercion.common_type(
             [x.type for x in items] if any(x.type.kind is not Kind.UNKNOWN for x in items) else [arg.type],
             "IN",
             [self.position(node)],
         )
-        if len(node.expressions) == len(items):
-            spots = [self.position(n) for n in node.expressions]
-        else:
-            spots = [self.position(node)] * len(items)
+        spots = [self.position(n) for n in nodes]
         ready = [
             self.coercion.to(x, item_type, "explicit" if x.type.kind is Kind.UNKNOWN else "implicit", at)
             for x, at in zip(items, spots, strict=True)
@@ -315,6 +321,13 @@ _RANGES: Final = (exp.Between, exp.Like, exp.ILike, exp.SimilarTo, exp.Escape)
 def _is_range(node: Any) -> bool:
     """Whether it ends in the right side of BETWEEN, LIKE or SIMILAR TO."""
     return isinstance(node.this if isinstance(node, exp.Not) else node, _RANGES)
+
+
+def _items_of(array: Any) -> Sequence[Any]:
+    """The nodes of the items of ARRAY[...]; none for an array of another form."""
+    while isinstance(array, exp.Paren | exp.Cast):
+        array = array.this
+    return array.expressions if isinstance(array, exp.Array) else ()
 
 
 def _ends_in_prefix(node: Any) -> bool:

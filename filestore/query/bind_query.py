@@ -150,23 +150,35 @@ def _bind_set(context: Context, node: Any, outer: Scope | None, *, settle: bool)
             types.append(TEXT)
         else:
             types.append(context.coercion.common_type(pair, kind.name, [None, position(context, node.expression)]))
-    left, right = cast_output(context, left, types), cast_output(context, right, types)
+    left = cast_output(context, left, types, _item_positions(context, node.this, left))
+    right = cast_output(context, right, types, _item_positions(context, node.expression, right))
     columns = tuple(OutputColumn(c.name, t) for c, t in zip(left.columns, types, strict=True))
     plan: Plan = p.SetOp(columns, kind, not node.args.get("distinct"), left, right)
     scope = Scope(outer, correlated=[*left_scope.correlated, *right_scope.correlated])
     return order_outputs(context, node, plan, subquery_binder(context)), scope
 
 
-def cast_output(context: Context, plan: Plan, types: Sequence[SqlType]) -> Plan:
+def _item_positions(context: Context, node: Any, plan: Plan) -> Sequence[int | None]:
+    """Where the items of a select list stand, for errors of literals that get their type late; none for other
+    queries."""
+    items = node.expressions if isinstance(node, exp.Select) else ()
+    if len(items) != len(plan.columns) or all(c.type.kind is not Kind.UNKNOWN for c in plan.columns):
+        return ()
+    return [position(context, item) for item in items]
+
+
+def cast_output(
+    context: Context, plan: Plan, types: Sequence[SqlType], positions: Sequence[int | None] = ()
+) -> Plan:
     """`plan` with its columns cast; a Project's or Values' own expressions are cast, so that literals become
-    constants at once."""
+    constants at once. `positions` are those of its items, where they are known."""
     if all(c.type == t for c, t in zip(plan.columns, types, strict=True)):
         return plan
     columns = tuple(OutputColumn(c.name, t, c.table_oid, c.attnum) for c, t in zip(plan.columns, types, strict=True))
     if isinstance(plan, p.Project):
-        return p.Project(
-            columns, plan.input, tuple(_cast_to(context, x, t) for x, t in zip(plan.exprs, types, strict=True))
-        )
+        spots = positions or [None] * len(types)
+        exprs = tuple(_cast_to(context, x, t, at) for x, t, at in zip(plan.exprs, types, spots, strict=True))
+        return p.Project(columns, plan.input, exprs)
     exprs = tuple(
         _cast_to(context, e.Column(c.type, i, c.name), t)
         for i, (c, t) in enumerate(zip(plan.columns, types, strict=True))
@@ -174,10 +186,10 @@ def cast_output(context: Context, plan: Plan, types: Sequence[SqlType]) -> Plan:
     return p.Project(columns, plan, exprs)
 
 
-def _cast_to(context: Context, expr: e.Expr, target: SqlType) -> e.Expr:
+def _cast_to(context: Context, expr: e.Expr, target: SqlType, at: int | None = None) -> e.Expr:
     if expr.type.kind is not Kind.UNKNOWN and not can_coerce(expr.type, target):
-        raise errors.CannotCoerce(f"could not convert type {expr.type.name} to {target.name}")
-    return context.coercion.to(expr, target)
+        raise errors.CannotCoerce(f"could not convert type {expr.type.name} to {target.name}", position=at)
+    return context.coercion.to(expr, target, position=at)
 
 
 def subquery_binder(context: Context) -> SubqueryBinder:

@@ -65,8 +65,17 @@ def syntax_error(text: str, token: Token | None) -> errors.SqlSyntaxError:
     return errors.SqlSyntaxError(f'syntax error at or near "{token.text}"', position=token.start + 1)
 
 
+def check_bytes(text: str) -> None:
+    """Errors with 22021 for a NUL character, which no text has: PostgreSQL's protocol ends strings with it."""
+    if "\0" in text:
+        raise errors.CharacterNotInRepertoire(
+            'invalid byte sequence for encoding "UTF8": 0x00', position=text.index("\0") + 1
+        )
+
+
 def tokens(text: str, start: int = 0) -> list[Token]:
-    """The tokens of a text, without comments. Errors with 42601 at an unterminated quote or comment."""
+    """The tokens of a text, without comments. Errors with 42601 at an unterminated quote or comment, 22021 at NUL."""
+    check_bytes(text)
     found: list[Token] = []
     at, length, match = start, len(text), _TOKEN.match
     while at < length:
@@ -188,8 +197,11 @@ def _escaped_value(body: str, position: int | None) -> str:
         parts += [body[at : m.start()].encode(), value(m)]
         at = m.end()
     parts.append(body[at:].encode())
+    found = b"".join(parts)
+    if b"\0" in found:
+        raise errors.CharacterNotInRepertoire('invalid byte sequence for encoding "UTF8": 0x00', position=position)
     try:
-        return b"".join(parts).decode()
+        return found.decode()
     except UnicodeDecodeError as error:
         raise errors.CharacterNotInRepertoire(
             f'invalid byte sequence for encoding "UTF8": 0x{error.object[error.start]:02x}', position=position

@@ -92,6 +92,11 @@ UNBUILT_TYPES: Final = frozenset(
         "pg_node_tree",
     }
 )  # fmt: skip
+_FOREIGN_TYPES: Final = {
+    "string": "Use text.", "clob": "Use text.", "nvarchar": "Use text.", "blob": "Use bytea.",
+    "datetime": "Use timestamp.", "double": "Use double precision.", "tinyint": "Use smallint.",
+}  # fmt: skip
+"""What to write for types of other systems that PostgreSQL does not know either."""
 _WORDS_WITH_PRECISION: Final = ("timestamp", "time", "interval")
 
 
@@ -110,7 +115,7 @@ def resolve_type(words: str, modifiers: tuple[int, ...], position: int | None, a
         raise errors.FeatureNotSupported(f"type {name} is not supported", hint=_type_hint(name), position=position)
     kind = BY_NAME.get(name)
     if kind is None:
-        raise errors.UndefinedObject(f'type "{name}" does not exist', position=position)
+        raise errors.UndefinedObject(f'type "{name}" does not exist', hint=_FOREIGN_TYPES.get(name), position=position)
     if kind is Kind.NUMERIC and modifiers:
         if len(modifiers) > 2:
             raise errors.InvalidParameterValue("invalid NUMERIC type modifier", position=position)

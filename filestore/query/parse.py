@@ -32,12 +32,28 @@ _AFTER_LIST: Final = frozenset(
 )
 
 
+_FOREIGN_WORDS: Final = """
+    ANTI APPLY ASOF AUTOINCREMENT AUTO_INCREMENT DESCRIBE EXEC FILE FORMAT GLOB KEEP KILL NAMESPACE OPTIMIZE OVERWRITE
+    PERCENT PIVOT PRAGMA QUALIFY REGEXP RLIKE SEMI SETTINGS STRAIGHT_JOIN UNCACHE UNPIVOT USE XOR
+    BIGDECIMAL BIGNUM BIGNUMERIC BLOB BYTE CLOB DATETIME DECFLOAT DECIMAL32 DECIMAL64 DECIMAL128 DECIMAL256 DOUBLE FIXED
+    GEOGRAPHY GEOMETRY HUGEINT INT1 INT16 INT32 INT64 INT128 INT256 LIST LONG LONGBLOB LONGTEXT LONGVARCHAR MAP
+    MEDIUMBLOB MEDIUMINT MEDIUMTEXT NULLABLE NUMBER NVARCHAR NVARCHAR2 SHORT STR STRING STRUCT TIMESTAMPLTZ TIMESTAMPNTZ
+    TIMESTAMP_LTZ TIMESTAMP_NTZ TIME_NS TINYBLOB TINYINT TINYTEXT UHUGEINT UINT UINT128 UINT256 VARBINARY VARCHAR2
+    VARIANT VECTOR
+"""
+_FOREIGN: Final = frozenset(_FOREIGN_WORDS.split())
+"""Words that mean something in other dialects. PostgreSQL knows none of them: they are names like any other."""
+
+
 class FileStoreDialect(Postgres):
-    """PostgreSQL without sqlglot's dollar quotes, which read `$1,$2` as a tag; `parse` rewrites dollar-quoted
-    strings itself."""
+    """PostgreSQL without the words of other dialects, and without sqlglot's dollar quotes, which read `$1,$2` as a tag;
+    `parse` rewrites dollar-quoted strings itself."""
 
     class Tokenizer(Postgres.Tokenizer):
         HEREDOC_STRINGS: Final = []  # type: ignore[misc]
+        KEYWORDS: Final = {  # type: ignore[misc]
+            word: kind for word, kind in Postgres.Tokenizer.KEYWORDS.items() if word not in _FOREIGN
+        }
         SINGLE_TOKENS: Final = {**Postgres.Tokenizer.SINGLE_TOKENS, "$": TokenType.PARAMETER}  # type: ignore[misc]
 
 
@@ -146,18 +162,37 @@ def _check_tokens(text: str, piece: Piece) -> None:
             what = "bit strings" if token.kind == "bits" else "U& strings"
             raise errors.FeatureNotSupported(f"{what} are not supported", position=token.start + 1)
         if token.kind == "op" and token.text not in _BUILT_OPERATORS:
-            raise _unknown_operator(token)
+            raise _unknown_operator(text, piece, token)
         if token.upper in ("NUMERIC", "DECIMAL", "DEC"):
             _check_scale(piece.tokens, token)
     if previous == ",":
         raise lexer.syntax_error(text[: piece.end], None)
 
 
-def _unknown_operator(token: Token) -> errors.Error:
-    """0A000 for an operator of PostgreSQL 15 that is not built, 42883 for any other."""
+def _unknown_operator(text: str, piece: Piece, token: Token) -> errors.Error:
+    """0A000 for an operator of PostgreSQL 15 that is not built, 42883 for any other; 42601 for MySQL's quotes."""
+    if token.text == "`":
+        return _backquote(text, piece, token)
     if token.text in _UNBUILT_OPERATORS:
         return errors.FeatureNotSupported(f"operator {token.text} is not supported", position=token.start + 1)
     return errors.UndefinedFunction(f"operator does not exist: {token.text}", position=token.start + 1)
+
+
+def _backquote(text: str, piece: Piece, token: Token) -> errors.Error:
+    """Backquotes are operators, of which the second one has nothing behind it; where a name has to stand already the
+    first is too much."""
+    found, at = piece.tokens, piece.tokens.index(token)
+    hint = 'Names are quoted with ", as in "a name".'
+    error = lexer.syntax_error(text, token)
+    if not at or found[at - 1].upper not in _BEFORE_NAMES:
+        second = next((i for i in range(at + 1, len(found)) if found[i].text == "`"), at)
+        after = found[second + 1] if second + 1 < len(found) else None
+        error = lexer.syntax_error(text[: piece.end] if after is None else text, after)
+    error.hint = hint
+    return error
+
+
+_BEFORE_NAMES: Final = frozenset({"AS", "FROM", "INTO", "JOIN", "TABLE", "UPDATE"})
 
 
 def _check_scale(tokens: Sequence[Token], word: Token) -> None:

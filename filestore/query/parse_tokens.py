@@ -23,7 +23,7 @@ _OWN_SYNTAX: Final = frozenset(
         "system", "returning", "array", "exists", "any", "some", "all", "using", "in", "as", "and", "or",
         "not", "on", "values", "select", "from", "where", "having", "limit", "offset", "union", "intersect",
         "except", "when", "then", "else", "case", "between", "like", "ilike", "is", "distinct", "interval",
-        "date", "time", "timestamp", "operator", "into", "set", "default", "escape", "similar", "with",
+        "time", "timestamp", "operator", "into", "set", "default", "escape", "similar", "with",
         "join", "table", "fetch", "first", "next", "for", "of", "treat", "normalize",
     }
 )  # fmt: skip
@@ -31,7 +31,7 @@ _CALLABLE_KEYWORDS: Final = frozenset(
     {
         "left", "right", "replace", "format", "current_schema", "current_catalog", "char", "chr", "mod",
         "div", "length", "row_number", "first_value", "last_value", "truncate", "xmlelement", "uuid",
-        "unnest", "map", "list", "range", "struct", "merge", "glob",
+        "unnest", "map", "list", "range", "struct", "merge", "date",
     }
 )  # fmt: skip
 _TYPE_WORDS: Final = frozenset(

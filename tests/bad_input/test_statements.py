@@ -162,6 +162,10 @@ WRONG = [
     ("CREATE TABLE item (a int)", "42P07", 'relation "item" already exists'),
     ("DROP TABLE nosuch", "42P01", 'table "nosuch" does not exist'),
     ("SET nosuch_setting = 1", "42704", 'unrecognized configuration parameter "nosuch_setting"'),
+    ("SELECT id FROM item WHERE id = ^'x'", "22P02", 'invalid input syntax for type integer: "x"'),
+    ("  SELECT id FROM item WHERE price < ^'y' AND id = 1", "22P02", 'invalid input syntax for type numeric: "y"'),
+    ("\n SELECT 1 + ^'a' -- why", "22P02", 'invalid input syntax for type integer: "a"'),
+    ("SELECT id FROM ^`item`", "42601", 'syntax error at or near "`"'),
     ("SELECT 1 LIMIT -1", "2201W", "LIMIT must not be negative"),
 ]
 
@@ -174,6 +178,18 @@ def test_wrong_statements(door: Door, marked: str, sqlstate: str, message: str) 
     if position is not None:
         assert error.position == position, error
     assert unchanged(door)
+
+
+def test_text_with_a_nul_is_refused(data_dir: Path) -> None:
+    """Embedded; libpq ends its texts there. The second text is one whose shape is known by then."""
+    with filestore.connect(str(data_dir), autocommit=True) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT 'b' WHERE 'b' = 'b'")
+        for text in ("SELECT 1\0", "SELECT 'b' WHERE 'b' = 'a\0b'", 'SELECT 1 AS "a\0b"', "\0"):
+            with pytest.raises(filestore.Error) as caught:
+                cursor.execute(text)
+            error = _from_driver(caught.value)
+            assert (error.sqlstate, error.position) == ("22021", text.index("\0") + 1), text
 
 
 @pytest.mark.parametrize(
