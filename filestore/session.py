@@ -326,7 +326,8 @@ class Session:
                 self.database.plans.put(key, found)
         prepared.planned, prepared.version = found, version
         prepared.parameters = found.bound.parameters
-        prepared.columns = found.bound.plan.columns or None
+        columns = found.bound.plan.columns
+        prepared.columns = columns if columns or found.bound.kind == "select" else None
 
     def planned_before(self, shape: str, literals: Sequence[tuple[str, str]]) -> Prepared | None:
         """A statement of a simple Query whose shape was planned before; None when it has to be planned."""

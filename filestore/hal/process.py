@@ -81,6 +81,11 @@ def environ_get(name: str, default: str = "") -> str:
     return os.environ.get(name, default)
 
 
+def environ_default(name: str, value: str) -> None:
+    """Sets an environment variable that is not set, for the libraries of this process that read it."""
+    os.environ.setdefault(name, value)
+
+
 def pin_current_thread(cpus: Iterable[int]) -> None:
     """Lets the calling thread run on `cpus` only. ValueError when none of them is this process's to use."""
     wanted = set(cpus)

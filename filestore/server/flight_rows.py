@@ -70,6 +70,10 @@ def _columns(prepared: Prepared) -> tuple[OutputColumn, ...]:
         raise errors.FeatureNotSupported(
             "the statement returns no rows", hint='Send statements that return no rows as the action "execute".'
         )
+    if not prepared.columns:
+        raise errors.FeatureNotSupported(
+            "a result without columns is not supported by Arrow", hint="Select at least one column."
+        )
     return prepared.columns
 
 

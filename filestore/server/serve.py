@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from ssl import SSLContext
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
@@ -31,13 +31,15 @@ from filestore import errors
 from filestore.database import Database
 from filestore.hal import process
 from filestore.server.flight import FlightHandle, start_flight
-from filestore.server.grpc_service import GrpcHandle, start_grpc
 from filestore.server.log import Log
 from filestore.server.options import ServeOptions
 from filestore.server.pgwire.auth import Authenticator, verifier_of
 from filestore.server.pgwire.listener import Limits, Listener
 from filestore.server.pgwire.tls import server_context
 from filestore.warm import is_warm, warm
+
+if TYPE_CHECKING:
+    from filestore.server.grpc_service import GrpcHandle
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -88,6 +90,8 @@ def _tell(message: str, hint: str | None = None, detail: str | None = None) -> N
 def _serve(directory: str, options: ServeOptions) -> int:
     began = time.monotonic()
     log = Log()
+    # gRPC's and Flight's library write lines of their own to standard error, a handshake that failed among them.
+    process.environ_default("GRPC_VERBOSITY", "NONE")
     verifier = _verifier(options)
     tls = _tls(options)
     _probe(options)
@@ -162,7 +166,12 @@ async def _run(
     grpc: GrpcHandle | None = None
     try:
         ports = {"port": await _listen(listener, options)}
-        database.facts.update(port=ports["port"], listen_addresses=options.host, max_connections=options.connections)
+        database.facts.update(
+            port=ports["port"],
+            listen_addresses=options.host,
+            max_connections=options.connections,
+            ssl=tls is not None,
+        )
         certificate = _pem(options)
         if options.flight_port >= 0:
             flight = start_flight(
@@ -170,6 +179,8 @@ async def _run(
             )
             ports["flight_port"] = flight.port
         if options.grpc_port >= 0:
+            from filestore.server.grpc_service import start_grpc  # reads GRPC_VERBOSITY, which `_serve` sets
+
             grpc = await start_grpc(
                 database, options.host, options.grpc_port, verifier=verifier_for, certificate=certificate
             )

@@ -158,6 +158,15 @@ def test_errors_of_statements(port: Port, text: str, sqlstate: str) -> None:
         assert json.loads(caught.value.extra_info)["sqlstate"] == sqlstate
 
 
+def test_a_result_without_columns_is_refused_by_name(port: Port) -> None:
+    for call in (
+        lambda: port.client.get_flight_info(flight.FlightDescriptor.for_command("SELECT FROM generate_series(1, 2)")),
+        lambda: port.client.do_get(flight.Ticket(b"SELECT FROM generate_series(1, 2)")),
+    ):
+        with pytest.raises(flight.FlightError, match="0A000: a result without columns"):
+            call()
+
+
 @pytest.mark.parametrize(
     ("ticket", "sqlstate"),
     [

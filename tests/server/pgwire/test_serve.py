@@ -127,6 +127,28 @@ def test_a_password_of_the_environment(directory: Path) -> None:
     assert "sesame" not in server.log.read_text()
 
 
+def test_tls_is_told_and_the_log_stays_json(directory: Path) -> None:
+    """gRPC's and Flight's libraries would write of each handshake that fails in words of their own."""
+    certificate, key = directory.parent / "cert.pem", directory.parent / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    server = Server(
+        directory, "--tls-cert", str(certificate), "--tls-key", str(key), "--flight-port", "0", "--grpc-port", "0"
+    )
+    with server.connect(sslmode="require") as connection:
+        assert connection.execute("SHOW ssl").fetchone() == ("on",)
+    for port in ("flight_port", "grpc_port"):
+        with socket.create_connection(("127.0.0.1", server.ready[port]), 10) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            while client.recv(4096):
+                pass  # the library hangs up once it has looked
+    assert server.stop() == 0
+    assert [line for line in server.log.read_text().splitlines() if not line.startswith("{")] == []
+
+
 def test_a_running_statement_gets_a_grace_and_then_ends(directory: Path) -> None:
     server = Server(directory, "--grace", "0.3")
     with server.connect() as connection:
