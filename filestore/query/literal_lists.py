@@ -5,6 +5,8 @@ hundred microseconds; here one pass of a regular expression finds the list, all 
 out, and the binder puts the values in the place of that one. Blanks keep every offset, so positions in errors stay
 those of the client's text.
 
+So is IN (VALUES (1), (2) ...) of numbers, which means the same; of strings it does not, for VALUES makes text of them.
+
 A list is taken only if it holds plain numbers and strings alone, and if the lexer agrees that it is one: it might stand
 within a string or a comment. Thread rule: pure functions.
 """
@@ -31,6 +33,12 @@ _LIST: Final = re.compile(
     rf"\s*(?P<items>(?P<first>{_ITEM})(?:\s*,\s*{_ITEM}){{{ITEMS_MIN - 1},}}+)\s*[)\]]",
     re.IGNORECASE,
 )
+_ROWS: Final = re.compile(
+    rf"(?P<word>\bIN)\s*\(\s*(?P<items>VALUES\s*\(\s*(?P<first>{_NUMBER})\s*\)"
+    rf"(?:\s*,\s*\(\s*{_NUMBER}\s*\)){{{ITEMS_MIN - 1},}}+)\s*\)",
+    re.IGNORECASE,
+)
+_BARE: Final = str.maketrans("", "", "()")
 _ITEMS: Final = re.compile(_ITEM)
 _INTEGERS: Final = re.compile(r"[-+0-9,\s]*+")
 _INT4_MAX: Final = (1 << 31) - 1
@@ -46,13 +54,13 @@ def split_lists(text: str) -> tuple[str, list[Piece], Mapping[int, str]]:
     lists: dict[int, str] = {}
     words: set[int] = set()
     at = 0
-    for m in _LIST.finditer(text):
+    for m in sorted([*_LIST.finditer(text), *_ROWS.finditer(text)], key=re.Match.start):
         first, sign = m.group("first"), 1 if m.group("first")[0] in "+-" else 0
         low, high = m.span("items")
         shown = " " * sign + first[sign:]
         parts += [text[at:low], shown, " " * (high - low - len(shown))]
         at = high
-        lists[low + sign] = m.group("items")
+        lists[low + sign] = m.group("items") if m.re is _LIST else m.group("items")[len("values") :].translate(_BARE)
         words.add(m.start("word") if m.group("word") else m.start("quantifier"))
     if lists:
         parts.append(text[at:])

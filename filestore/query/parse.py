@@ -66,10 +66,12 @@ def parse(text: str) -> list[Statement]:
     """The statements of a text, in order. Errors: 42601 with the position, 0A000 for what is refused by name,
     54001 when too deep."""
     short, pieces, lists = split_lists(text)
-    if lists and not all(_is_query(piece) for piece in pieces):
+    if lists and not all(_is_query(piece) or piece.tokens[0].upper in _AROUND_QUERIES for piece in pieces):
         short, pieces, lists = text, lexer.split(text), {}
-    found = [statement(short, piece, lists) for piece in pieces]
-    return [replace(s, text=text[p.start : p.end]) for s, p in zip(found, pieces, strict=True)] if lists else found
+    return [statement(short, piece, lists, text) for piece in pieces]
+
+
+_AROUND_QUERIES: Final = frozenset({"EXPLAIN", "PREPARE", "DECLARE", "COPY"})
 
 
 def _is_query(piece: Piece) -> bool:
@@ -77,17 +79,19 @@ def _is_query(piece: Piece) -> bool:
     return first.upper in _QUERY_WORDS or first.text == "("
 
 
-def statement(text: str, piece: Piece, lists: Mapping[int, str] | None = None) -> Statement:
-    """One statement of a text that was already split; `lists` were taken out of a query's."""
+def statement(
+    text: str, piece: Piece, lists: Mapping[int, str] | None = None, whole: str | None = None
+) -> Statement:
+    """One statement of a text that was already split; `lists` were taken out of it, `whole` is the text with them."""
     if _is_query(piece):
-        return query(text, piece, lists)
+        return query(text, piece, lists, whole)
     from filestore.query.utility import utility_statement
 
-    return utility_statement(text, piece)
+    return utility_statement(text, piece, lists, whole)
 
 
-def query(text: str, piece: Piece, lists: Mapping[int, str] | None = None) -> Statement:
-    """A query or INSERT, UPDATE, DELETE, parsed by sqlglot."""
+def query(text: str, piece: Piece, lists: Mapping[int, str] | None = None, whole: str | None = None) -> Statement:
+    """A query or INSERT, UPDATE, DELETE, parsed by sqlglot; `lists` and `whole` as in `statement`."""
     source = replace(_source(text, piece), lists=lists or {})
     try:
         tree = _parse_tree(source, piece, text)
@@ -102,7 +106,7 @@ def query(text: str, piece: Piece, lists: Mapping[int, str] | None = None) -> St
         kind = "update"
     elif isinstance(tree, exp.Delete):
         kind = "delete"
-    return Statement(kind, text[piece.start : piece.end], piece.start, tree, source)
+    return Statement(kind, (whole or text)[piece.start : piece.end], piece.start, tree, source)
 
 
 def expression(text: str, start: int = 0) -> tuple[Any, Source]:

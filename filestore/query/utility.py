@@ -8,7 +8,7 @@ expressions (DEFAULT, CHECK, EXECUTE's arguments) one EXPR, type names one TYPE.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -115,9 +115,11 @@ def _grammar() -> tuple[Any, dict[str, frozenset[str]]]:
     return parser, reach
 
 
-def utility_statement(text: str, piece: Piece) -> st.Statement:
-    """The statement a piece holds. Errors: 0A000 for a statement that is not built, 42601 for one PostgreSQL
-    does not know."""
+def utility_statement(
+    text: str, piece: Piece, lists: Mapping[int, str] | None = None, whole: str | None = None
+) -> st.Statement:
+    """The statement a piece holds; `lists` were taken out of the queries in it, `whole` is the text with them. Errors:
+    0A000 for a statement that is not built, 42601 for one PostgreSQL does not know."""
     first = piece.tokens[0]
     refused = refusal(piece.tokens)
     if refused is not None:
@@ -125,20 +127,19 @@ def utility_statement(text: str, piece: Piece) -> st.Statement:
     start = _STARTS.get(first.upper)
     if start is None:
         raise syntax_error(text, first)
-    value = _parse(text, piece, start)
+    value = _Builder(text, lists, whole).build(_parse(text, piece, start))
     kind = "explain" if isinstance(value, st.Explain) else "utility"
-    return st.Statement(kind, text[piece.start : piece.end], piece.start, utility=value)
+    return st.Statement(kind, (whole or text)[piece.start : piece.end], piece.start, utility=value)
 
 
-def _parse(text: str, piece: Piece, start: str) -> st.Utility:
+def _parse(text: str, piece: Piece, start: str) -> Any:
     parser, reach = _grammar()
     folded = _fold(text, piece, start)
     tokens = [_terminal(t, reach[start]) for t in folded]
     try:
-        tree = parser.parse(iter(tokens), start=start)
+        return parser.parse(iter(tokens), start=start)
     except lark.exceptions.UnexpectedToken as error:
         raise _unexpected(text, piece, error) from None
-    return _Builder(text).build(tree)
 
 
 def _unexpected(text: str, piece: Piece, error: Any) -> errors.SqlSyntaxError:
@@ -349,8 +350,9 @@ def _rule_at(element: Sequence[Token], at: int) -> int:
 class _Builder:
     """Turns a parse tree into a statement; see `utility_tree.BUILDERS` for the rules."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, lists: Mapping[int, str] | None = None, whole: str | None = None) -> None:
         self.text = text
+        self._lists, self._whole = lists, whole
 
     def build(self, tree: Any) -> st.Utility:
         builder = BUILDERS[str(tree.data)]
@@ -371,7 +373,7 @@ class _Builder:
                     f"{first.upper} is not supported here", hint="A query is.", position=first.start + 1
                 )
             raise syntax_error(self.text, first)
-        return query(self.text, Piece(tuple(tokens), low, high))
+        return query(self.text, Piece(tuple(tokens), low, high), self._lists, self._whole)
 
     def type(self, token: LarkToken) -> Any:
         return parse_type(str(token), (token.start_pos or 0) + 1)

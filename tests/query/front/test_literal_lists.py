@@ -11,6 +11,7 @@ from filestore.dbapi import Connection, connect, exceptions
 from filestore.query import expr as e
 from filestore.query.literal_lists import constants, split_lists
 from filestore.query.parse import parse
+from filestore.query.statements import Declare, Explain, Prepare
 from filestore.types import BOOL
 
 ROWS = 500
@@ -71,6 +72,23 @@ def test_as_equal_to_each(connection: Connection, column: str, literal: str) -> 
     assert count(connection, f"{column} IN ({listed}) AND {column} NOT IN (\n{listed}\n)") == 0
 
 
+def test_rows_of_values_are_a_list(connection: Connection) -> None:
+    rows = "), (".join(LONG.split(", "))
+    for spelled in (f"VALUES ({rows})", f"values( {rows} ) ", f"\nVALUES\n({rows.replace(', ', ',')})"):
+        assert split_lists(f"SELECT a IN ({spelled})")[2], "a list was meant"
+        for column in ("a", "b", "f * 2", "n / 1.5"):
+            assert count(connection, f"{column} IN ({spelled})") == 300
+        assert count(connection, f"a NOT IN ({spelled})") == 200
+        assert count(connection, f"(a IN ({spelled})) IS NULL") == 1
+    strings = f"VALUES ('{rows.replace('), (', chr(39) + '), (' + chr(39))}')"
+    assert not split_lists(f"SELECT a IN ({strings})")[2]
+    for wrong, sqlstate in ((f"s IN (VALUES ({rows}))", "42883"), (f"a IN ({strings})", "42883")):
+        with pytest.raises(exceptions.Error) as raised:
+            count(connection, wrong)
+        assert raised.value.sqlstate == sqlstate
+        connection.rollback()
+
+
 def test_types_are_those_of_the_literals(connection: Connection) -> None:
     assert [c.type.name for c in constants("1, -2147483649, 3")] == ["integer", "bigint", "integer"]
     assert [c.type.name for c in constants("1, 1.5, 9223372036854775808")] == ["integer", "numeric", "numeric"]
@@ -109,6 +127,25 @@ def test_what_only_looks_like_a_list_is_left_alone(text: str) -> None:
     assert (split_lists(text)[0], split_lists(text)[2]) == (text, {})
 
 
+def test_what_stands_around_a_query_leaves_its_lists_out_too(connection: Connection) -> None:
+    for head in ("EXPLAIN", "EXPLAIN (FORMAT json)", "PREPARE around AS", "DECLARE around CURSOR FOR"):
+        utility = parse(f"{head} SELECT a FROM t WHERE a IN ({LONG})")[0].utility
+        assert isinstance(utility, Explain | Prepare | Declare)
+        inner = utility.statement
+        assert inner.source is not None and inner.source.lists and inner.text.endswith(f"({LONG})"), head
+    check = parse(f"CREATE TABLE z (a int CHECK (a IN ({LONG})))")[0]
+    assert LONG in str(check.utility)
+    connection.execute(f"CREATE TABLE z (a int CHECK (a IN ({LONG})))")
+    with pytest.raises(exceptions.Error):
+        connection.execute("INSERT INTO z VALUES (1)")
+    connection.rollback()
+    text = f"EXPLAIN SELECT a FROM t WHERE a IN ({LONG}) AND nosuch = 1"
+    with pytest.raises(exceptions.Error) as raised:
+        connection.execute(text)
+    assert raised.value.position == text.index("nosuch") + 1
+    connection.rollback()
+
+
 def test_a_statement_keeps_its_text() -> None:
     text = f"SELECT 1 WHERE 1 IN ({LONG}); SELECT 2"
     assert [s.text for s in parse(text)] == text.split("; ")
@@ -121,6 +158,7 @@ def test_lists_that_differ_have_plans_that_differ(connection: Connection) -> Non
         connection.execute(f"PREPARE {name} AS SELECT min(a) FROM t WHERE a IN ({items})")
     assert connection.execute("EXECUTE p").fetchone() == (200,)
     assert connection.execute("EXECUTE q").fetchone() == (1,)
+    assert parse(f"PREPARE r AS SELECT 1 WHERE 1 IN ({LONG})")[0].text.endswith(f"({LONG})")
     for items, least in ((LONG, 200), (other, 1), (LONG, 200)):
         assert connection.execute(f"SELECT min(a) FROM t WHERE a IN ({items})").fetchone() == (least,)
 
