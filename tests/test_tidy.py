@@ -47,6 +47,9 @@ ROOMS = (
 # Modules of the top level that belong to a room.
 ROOM_OF = {"settings_table": "settings", "warm": "database", "connect": "dbapi", "cursor": "dbapi"}
 
+# Rooms of one level that know nothing of each other.
+APART = {"server": "dbapi", "dbapi": "server"}
+
 # Import -> the modules that may have it, as regular expressions over dotted names.
 ONLY = {
     "os": r"filestore\.hal\..*",
@@ -176,7 +179,10 @@ def test_imports_point_down() -> None:
             parts = imported.split(".")
             if parts[0] != "filestore" or len(parts) == 1:
                 continue
-            theirs = level(ROOM_OF.get(parts[1], parts[1]))
+            room = ROOM_OF.get(parts[1], parts[1])
+            theirs = level(room)
+            if APART.get(module.room) == room:
+                faults.append(f"{module.where(line)}: {module.room} imports {imported}, which is beside it")
             if theirs is not None and theirs < mine:
                 faults.append(f"{module.where(line)}: {module.room} imports {imported}, which is above it")
     none_of(faults)

@@ -33,11 +33,11 @@ from filestore.dbapi import directories, exceptions
 from filestore.dbapi.placeholders import Parameters, Template
 from filestore.dbapi.points import Point, Row, point_of
 from filestore.dbapi.signals import Hold
-from filestore.dbapi.values import type_of, vector
 from filestore.query import statements as s
 from filestore.query.literal_rows import literal_rows
 from filestore.query.parse import parse
 from filestore.query.plan import OutputColumn
+from filestore.query.python_values import type_of, vector
 from filestore.query.statements import Statement
 from filestore.result import Result
 from filestore.session import Prepared, Session

@@ -20,8 +20,8 @@ from filestore import errors
 from filestore.dbapi import exceptions, many
 from filestore.dbapi.placeholders import Parameters, Template, template
 from filestore.dbapi.points import Row
-from filestore.dbapi.values import python_values, vector
 from filestore.query.plan import OutputColumn
+from filestore.query.python_values import python_values, vector
 from filestore.result import Result
 from filestore.storage.vector import Batch
 from filestore.types import Kind

@@ -13,7 +13,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from filestore.dbapi.placeholders import Template
-from filestore.dbapi.values import common_type, type_of, vector
+from filestore.query.python_values import common_type, type_of, vector
 from filestore.query.widen import can_widen
 from filestore.types import SqlType
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf import empty_pb2
 
 from filestore import errors
-from filestore.dbapi.values import canonical
 from filestore.query.plan import OutputColumn
+from filestore.query.python_values import canonical
 from filestore.server import grpc_values
 from filestore.server.basic_auth import BasicAuth, host_of
 from filestore.server.faults import internal_fault

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from filestore import errors
-from filestore.dbapi.values import vector
 from filestore.query.parse import parse
 from filestore.query.plan import OutputColumn
+from filestore.query.python_values import vector
 from filestore.query.statements import Name
 from filestore.storage.schema import TableDef
 from filestore.storage.vector import Batch

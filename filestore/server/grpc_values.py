@@ -1,7 +1,7 @@
 """Protobuf values to Python's and back, and rows as messages.
 
-What comes in is as wide as `filestore.dbapi.values` allows: any form of a column's type, text included. What goes
-out is the one form of the type; a date or timestamp outside protobuf's years 1 to 9999, infinities included, goes
+What comes in is as wide as `filestore.query.python_values` allows: any form of a column's type, text included. What
+goes out is the one form of the type; a date or timestamp outside protobuf's years 1 to 9999, infinities included, goes
 out as text.
 """
 

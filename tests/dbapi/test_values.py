@@ -13,7 +13,7 @@ import pytest
 
 import filestore
 from filestore import types
-from filestore.dbapi.values import python_values, type_of, vector
+from filestore.query.python_values import python_values, type_of, vector
 
 UTC = dt.UTC
 COLUMNS = {

@@ -1,4 +1,4 @@
-"""Python values to vectors and back: what PEP 249 users pass and fetch.
+"""Python values to vectors and back: what users of the embedded driver and of gRPC pass and fetch.
 
 | Python                          | SQL                            | fetched as                                      |
 |---------------------------------|--------------------------------|-------------------------------------------------|
