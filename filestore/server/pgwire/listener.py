@@ -4,7 +4,8 @@ knows asyncio.
 The loop's thread is the engine's thread: a message is served on it directly, without a coroutine. Statements that wait
 are woken together: whoever finishes a wait, on any thread, leaves the connection in a queue, and one callback takes
 all that are in it, so a group commit of a hundred sessions costs one wake-up. The loop flushes the log itself, after
-it has served whoever had sent something, while that is short (see `Log.hosted`).
+it has served whoever had sent something, while that is short (see `Log.hosted`). Small answers wait for the same moment
+and leave one after the other (`SMALL_BYTES`).
 
 The clock runs only while somebody is watched: authentication, waiting statements, idle transactions. It ticks every
 TICK_SECONDS, which bounds how late a cancel or a timeout is.
@@ -39,6 +40,9 @@ BACKLOG: Final = 1024
 SHORT_FLUSH_S: Final = 0.0005
 # Output that a client has not taken may grow to this before rows are made no further.
 WRITE_BUFFER_BYTES: Final = 1 << 20
+# Answers up to this are sent together: waking a client that sleeps costs more than the rest of a send, and one that has
+# answers of several connections to read does not go back to sleep between them.
+SMALL_BYTES: Final = 8192
 
 
 class SocketPipe(asyncio.Protocol):
@@ -49,6 +53,7 @@ class SocketPipe(asyncio.Protocol):
         self._transport: Any = None
         self._connection: Connection | None = None
         self._full: Wait | None = None
+        self._unsent = b""
         self.address: str | None = None
         self.port: int | None = None
 
@@ -83,10 +88,21 @@ class SocketPipe(asyncio.Protocol):
         return self._full
 
     def write(self, data: bytes) -> None:
-        if not self._transport.is_closing():
+        """A small answer leaves with those to other clients, once all who have said something are served."""
+        waiting = self._unsent
+        self._unsent = waiting + data if waiting else data
+        if len(self._unsent) > SMALL_BYTES:
+            self.send()
+        elif not waiting:
+            self._listener.post(self)
+
+    def send(self) -> None:
+        data, self._unsent = self._unsent, b""
+        if data and not self._transport.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:
+        self.send()
         self._transport.close()
 
     def pause_reading(self) -> None:
@@ -131,6 +147,7 @@ class Listener:
         self._watched: set[Connection] = set()
         self._finished: deque[tuple[Connection, Wait]] = deque()
         self._waking = False
+        self._outbox: list[SocketPipe] = []
         self._thread = 0
         self._ticking = False
         self._closing = False
@@ -242,6 +259,7 @@ class Listener:
                 self._watched.discard(connection)
             if not self.dead:
                 connection.resume(wait)
+        self._send_all()
 
     def _will_flush(self) -> bool:
         """Any thread: whether the loop will flush the log, once it has served those who have sent something."""
@@ -253,11 +271,23 @@ class Listener:
         return True
 
     def _flush_log(self) -> None:
+        self._send_all()
         self._waking = True  # nobody needs to call: what the flush ends is taken up at once
         try:
             self.database.engine.log.flush_hosted()
         finally:
             self._resume_all()
+
+    def post(self, pipe: SocketPipe) -> None:
+        """What `pipe` has not sent leaves before the loop waits, or begins a flush."""
+        self._outbox.append(pipe)
+        if len(self._outbox) == 1:
+            self._loop.call_soon(self._send_all)
+
+    def _send_all(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        for pipe in outbox:
+            pipe.send()
 
     def soon(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon(callback)
