@@ -20,8 +20,9 @@ import numpy as np
 from filestore import errors
 from filestore.query import aggregate_kernels as kernels
 from filestore.query import decimal128_kernels as rows_of
+from filestore.query import expr as e
 from filestore.query.kernels import frozen
-from filestore.query.keys import group, sort_words
+from filestore.query.keys import group, order_of, sort_words
 from filestore.query.scalar import decimals
 from filestore.query.scalar.moments import make_interval, scale_interval
 from filestore.query.vectors import (
@@ -449,29 +450,35 @@ class StringAgg:
 
 
 @dataclass(slots=True)
-class DistinctRows:
-    """The distinct argument rows of every group."""
+class KeptRows:
+    """The argument rows of every group, sort keys with them."""
 
     codes: Array
     args: list[Vector]
     groups: int
 
 
-class DistinctAggregate:
-    """Any aggregate over the distinct non-null values of each group."""
+class RowsAggregate:
+    """Any aggregate over rows that are kept until all are there: those with distinct arguments, or in an order of
+    their own. Rows whose first argument is null do not count. The last of the arguments are the keys of `order`.
+    """
 
-    def __init__(self, inner: Accumulator) -> None:
+    def __init__(self, inner: Accumulator, distinct: bool, order: Sequence[tuple[bool, bool]]) -> None:
         self.inner = inner
+        self.distinct = distinct
+        self.order = order
 
-    def start(self, args: Sequence[Vector], codes: Array, groups: int) -> DistinctRows:
+    def start(self, args: Sequence[Vector], codes: Array, groups: int) -> KeptRows:
         columns = [a if len(a) == len(codes) else a.take(np.zeros(len(codes), np.intp)) for a in args]
         if columns[0].valid is not None:
             rows = np.flatnonzero(columns[0].valid)
             columns, codes = [c.take(rows) for c in columns], codes[rows]
-        firsts = group([Vector(INT8, codes), *columns], len(codes)).firsts
-        return DistinctRows(codes[firsts], [c.take(firsts) for c in columns], groups)
+        if self.distinct:
+            firsts = group([Vector(INT8, codes), *columns], len(codes)).firsts
+            columns, codes = [c.take(firsts) for c in columns], codes[firsts]
+        return KeptRows(codes, columns, groups)
 
-    def merge(self, states: Sequence[DistinctRows], codes: Array, groups: int) -> DistinctRows:
+    def merge(self, states: Sequence[KeptRows], codes: Array, groups: int) -> KeptRows:
         mapped, base = [], 0
         for state in states:
             mapped.append(codes[base : base + state.groups][state.codes])
@@ -479,21 +486,24 @@ class DistinctAggregate:
         columns = [concat([s.args[k] for s in states]) for k in range(len(states[0].args))]
         return self.start(columns, np.concatenate(mapped), groups)
 
-    def finish(self, state: DistinctRows) -> Vector:
-        args = state.args
-        order = np.arange(len(state.codes))
-        if len(args) and isinstance(self.inner, StringAgg):
+    def finish(self, state: KeptRows) -> Vector:
+        count = len(state.args) - len(self.order)
+        args, codes = state.args[:count], state.codes
+        keys = [(v, *way) for v, way in zip(state.args[count:], self.order, strict=True)]
+        if self.distinct and isinstance(self.inner, StringAgg):
             # PostgreSQL sorts to find what is distinct, and so joins the strings in that order
-            words = sort_words(args[0])
-            order = np.lexsort((*words[::-1], state.codes))
-        some = [a.take(order) for a in args]
-        return self.inner.finish(self.inner.start(some, state.codes[order], state.groups))
+            keys += [(a, False, False) for a in args]
+        if keys:
+            order = order_of([(Vector(INT8, codes), False, False), *keys], len(codes))
+            args, codes = [a.take(order) for a in args], codes[order]
+        return self.inner.finish(self.inner.start(args, codes, state.groups))
 
 
-def accumulator(name: str, argument: SqlType | None, result: SqlType, distinct: bool) -> Accumulator:
-    """The accumulator of an aggregate call; `argument` is the type of its first argument."""
-    made = _plain_accumulator(name, argument, result)
-    return DistinctAggregate(made) if distinct and name not in ("min", "max", "bool_and", "bool_or") else made
+def accumulator(call: e.Aggregate) -> Accumulator:
+    """The accumulator of an aggregate call."""
+    made = _plain_accumulator(call.name, call.args[0].type if call.args else None, call.type)
+    distinct = call.distinct and call.name not in ("min", "max", "bool_and", "bool_or")
+    return RowsAggregate(made, distinct, call.order) if distinct or call.order else made
 
 
 def _plain_accumulator(name: str, argument: SqlType | None, result: SqlType) -> Accumulator:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, Final
 
 from sqlglot import exp
 
@@ -35,6 +36,8 @@ from filestore.types import (
     Kind,
     SqlType,
 )
+
+FLOAT_KINDS: Final = frozenset({Kind.FLOAT4, Kind.FLOAT8})
 
 
 class CallBinder(PredicateBinder):
@@ -287,27 +290,50 @@ class CallBinder(PredicateBinder):
         if self.in_aggregate:
             raise errors.GroupingError("aggregate function calls cannot be nested", position=position)
         arguments = list(node.expressions)
-        distinct = False
-        if len(arguments) == 1 and isinstance(arguments[0], exp.Order):
-            raise self.refuse("ORDER BY in an aggregate", node)
-        if len(arguments) >= 1 and isinstance(arguments[-1], exp.Order):
-            raise self.refuse("ORDER BY in an aggregate", node)
+        distinct, order = False, []
+        if arguments and isinstance(arguments[-1], exp.Order):
+            order = list(arguments[-1].expressions)
+            arguments[-1] = arguments[-1].this
         if len(arguments) == 1 and isinstance(arguments[0], exp.Distinct):
             distinct, arguments = True, list(arguments[0].expressions)
         self.in_aggregate = True
         try:
             star = len(arguments) == 1 and isinstance(arguments[0], exp.Star)
+            if star and order:
+                position = self.position_before(order[0], "ORDER")
+                raise errors.SqlSyntaxError('syntax error at or near "ORDER"', position=position)
             args = [] if star else self.all_of(arguments)
+            keys = [self.bind(item.this) for item in order]
             restriction = None
             if condition is not None:
                 restriction = self.coercion.boolean(self.bind(condition), "FILTER", self.position(condition))
         finally:
             self.in_aggregate = False
         call = self._aggregate_call(name, args, star=star, distinct=distinct, restriction=restriction, node=node)
+        if order:
+            call = self._in_order(call, args, keys, order)
         calls = self.collected.calls
         if call not in calls:
             calls.append(call)
         return AggregateRef(call.type, calls.index(call))
+
+    def _in_order(self, call: e.Aggregate, args: list[e.Expr], keys: list[e.Expr], order: list[Any]) -> e.Aggregate:
+        """An aggregate with ORDER BY: `keys` bound, `order` their nodes, `args` as they were before they were cast.
+
+        Errors with 42P10 for DISTINCT over one thing and ORDER BY another.
+        """
+        if call.distinct:
+            for key, item in zip(keys, order, strict=True):
+                if key.type.kind is Kind.UNKNOWN or key not in args:
+                    raise errors.InvalidColumnReference(
+                        "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list",
+                        position=self.position(item),
+                    )
+            keys = [call.args[args.index(key)] for key in keys]
+        if call.name != "string_agg" and args[0].type.kind not in FLOAT_KINDS:
+            return call  # comes to the same in any order
+        ways = tuple((bool(item.args.get("desc")), bool(item.args.get("nulls_first"))) for item in order)
+        return replace(call, args=(*call.args, *(self.coercion.settle(key) for key in keys)), order=ways)
 
     def _aggregate_call(
         self, name: str, args: list[e.Expr], *, star: bool, distinct: bool, restriction: e.Expr | None, node: Any

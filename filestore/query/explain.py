@@ -90,7 +90,11 @@ def show(expr: e.Expr, columns: Sequence[p.OutputColumn]) -> str:
 
 
 def _aggregate(call: e.Aggregate, columns: Sequence[p.OutputColumn]) -> str:
-    inner = "*" if call.name == "count_star" else ", ".join(show(x, columns) for x in call.args)
+    args = [show(x, columns) for x in call.args]
+    inner = "*" if call.name == "count_star" else ", ".join(args[: len(args) - len(call.order)])
+    if call.order:
+        keys = zip(call.args[-len(call.order) :], call.order, strict=True)
+        inner += f" ORDER BY {', '.join(_sort_key(p.SortKey(x, *way), columns) for x, way in keys)}"
     name = "count" if call.name == "count_star" else call.name
     text = f"{name}({'DISTINCT ' if call.distinct else ''}{inner})"
     return text if call.filter is None else f"{text} FILTER (WHERE {show(call.filter, columns)})"

@@ -194,13 +194,14 @@ class Aggregate(Expr):
 
     name: count_star | count | sum | avg | min | max | bool_and | bool_or | stddev_samp | stddev_pop | var_samp |
     var_pop | string_agg; result types as PostgreSQL's (sum(int4) is bigint, sum(int8) numeric, avg of integers
-    numeric ...).
+    numeric ...). `order`: (descending, nulls first) of each key of its ORDER BY; the keys are the last of `args`.
     """
 
     name: str
     args: tuple[Expr, ...]
     distinct: bool = False
     filter: Expr | None = None
+    order: tuple[tuple[bool, bool], ...] = ()
 
 
 TRUE = Const(BOOL, True)
@@ -257,7 +258,8 @@ def rebuild(expr: Expr, parts: tuple[Expr, ...]) -> Expr:
             return Applied(expr.type, parts, expr.numbers, expr.subquery)
         case Aggregate():
             n = len(expr.args)
-            return Aggregate(expr.type, expr.name, parts[:n], expr.distinct, parts[n] if len(parts) > n else None)
+            condition = parts[n] if len(parts) > n else None
+            return Aggregate(expr.type, expr.name, parts[:n], expr.distinct, condition, expr.order)
         case _:
             return expr
 

@@ -312,7 +312,7 @@ def fused(
     """(scan, loop) for a plan that can be fused, else None. Expressions are held once."""
     exprs = [*keys, *(a for c in calls for a in c.args), *(c.filter for c in calls if c.filter is not None)]
     flat = flattened(source, [], exprs)
-    if flat is None or flat[0].address or any(c.distinct or c.name not in _FOLDS for c in calls):
+    if flat is None or flat[0].address or any(c.distinct or c.order or c.name not in _FOLDS for c in calls):
         return None
     scan = flat[0]
     conditions, held = [hold(c) for c in flat[1]], iter([hold(x) for x in flat[2]])

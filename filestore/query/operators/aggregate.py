@@ -47,9 +47,7 @@ class Aggregation:
         self.keys = keys
         self.calls = calls
         self.ctx = ctx
-        self.accumulators: list[Accumulator] = [
-            accumulator(c.name, c.args[0].type if c.args else None, c.type, c.distinct) for c in calls
-        ]
+        self.accumulators: list[Accumulator] = [accumulator(c) for c in calls]
 
     def partial(self, batches: Iterable[Batch]) -> Partial | None:
         """Folds the batches of one morsel; None for no rows."""
