@@ -133,12 +133,10 @@ def update_claimed(
 def run_delete(node: p.Delete, ctx: WriteContext) -> Generator[Wait, None, Written]:
     """Deletes the source's rows; as `run_update` for rows that changed meanwhile."""
     claimed, extras = yield from _claim(node, ctx)
-    return (yield from delete_claimed(node, claimed, extras, ctx))
+    return delete_claimed(node, claimed, extras, ctx)
 
 
-def delete_claimed(
-    node: p.Delete, claimed: Array, extras: Sequence[Vector], ctx: WriteContext
-) -> Generator[Wait, None, Written]:
+def delete_claimed(node: p.Delete, claimed: Array, extras: Sequence[Vector], ctx: WriteContext) -> Written:
     """Deletes versions that are claimed; as `update_claimed`."""
     written = Written(len(claimed))
     if len(claimed) == 0:
@@ -148,7 +146,7 @@ def delete_claimed(
         old = table.gather(claimed, range(len(node.table.columns)))
         with as_found(ctx, table, claimed, node.returning):
             written.returned = [_project(node.returning, Batch([*old, *extras], len(claimed)), ctx.execution)]
-    yield from delete_rows(ctx.transaction, table, claimed)
+    delete_rows(ctx.transaction, table, claimed)
     return written
 
 

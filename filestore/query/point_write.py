@@ -35,7 +35,7 @@ from filestore.storage.wait import Wait
 from filestore.txn.engine import Engine
 from filestore.txn.snapshot import Snapshot
 from filestore.txn.transaction import Transaction
-from filestore.txn.writes import delete_row, encode_keys, insert_keys, write_row
+from filestore.txn.writes import delete_row, insert_keys, write_row
 from filestore.types import INTEGER_KINDS, Physical
 
 ONE_ROW: Final = Batch([], 1)
@@ -249,7 +249,7 @@ class PointWrite:
             self.table, np.array((address,), np.int64), [], node.predicate, ctx
         )
         if isinstance(node, p.Delete):
-            return (yield from dml.delete_claimed(node, claimed, extras, ctx))
+            return dml.delete_claimed(node, claimed, extras, ctx)
         if len(claimed) == 1:
             table, _ = self._stored(at.engine)
             try:
@@ -288,7 +288,7 @@ class PointInsert:
             return GENERAL
         keys = []
         for key in table.stored_keys:
-            encoded, rows = encode_keys(key, cells.vectors(key.ordinals, blob), whole=False)
+            encoded, rows = key.encode_valid(cells.vectors(key.ordinals, blob))
             if rows is not None:
                 continue  # a null in it
             if len(key.index.lookup_many(encoded)[1]):

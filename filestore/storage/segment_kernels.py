@@ -193,6 +193,14 @@ def stamp_end(directory: Any, dirty: Any, addresses: Any, value: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
+def stamps_of(directory: Any, addresses: Any, begins: Any, ends: Any) -> None:
+    """`begin` and `end` of versions."""
+    for i in range(len(addresses)):
+        begins[i] = begin_at(directory, addresses[i])
+        ends[i] = end_at(directory, addresses[i])
+
+
+@njit(nogil=True, cache=True)
 def records_of(directory: Any, addresses: Any, records: Any) -> None:
     """Record numbers of versions."""
     for i in range(len(addresses)):

@@ -408,6 +408,12 @@ class Table:
                 assert segment is not None, "a version lies in a segment"
                 segment.ensure(d.END)
 
+    def stamps_of(self, addresses: Array) -> tuple[Array, Array]:
+        """(begin, end) of versions: timestamps or marks."""
+        begins, ends = np.empty(len(addresses), np.int64), np.empty(len(addresses), np.int64)
+        segment_kernels.stamps_of(self.directory, addresses, begins, ends)
+        return begins, ends
+
     def records_of(self, addresses: Array) -> Array:
         """Record numbers of versions."""
         out = np.empty(len(addresses), np.int64)

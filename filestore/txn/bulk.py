@@ -31,7 +31,7 @@ from filestore.storage.vector import Array, Vector
 from filestore.storage.wait import Wait
 from filestore.txn.keys import StoredKey, concat_keys, first_duplicate
 from filestore.txn.transaction import Attached, Transaction
-from filestore.txn.writes import KeyConflict, encode_keys, first_blocker, insert_rows
+from filestore.txn.writes import KeyConflict, first_blocker, insert_rows
 
 if TYPE_CHECKING:
     from filestore.txn.engine import Engine
@@ -168,7 +168,7 @@ def _keys(key: StoredKey, columns: list[list[Vector]]) -> tuple[Keys, Array | No
     whole = True
     base = 0
     for i in range(len(columns[0])):
-        keys, here = encode_keys(key, [column[i] for column in columns])
+        keys, here = key.encode_rows([column[i] for column in columns])
         count = len(columns[0][i])
         whole = whole and here is None
         parts.append(keys)

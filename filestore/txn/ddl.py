@@ -25,16 +25,16 @@ import numpy as np
 
 from filestore import errors
 from filestore.storage import registry as ops
-from filestore.storage.directory import ABORTED, INFINITY, SLOT_BITS
+from filestore.storage.directory import INFINITY, SLOT_BITS
 from filestore.storage.registry import Registry
 from filestore.storage.schema import CheckDef, KeyDef, TableDef
 from filestore.storage.table import Table
-from filestore.storage.vector import Array, Vector
+from filestore.storage.vector import Array
 from filestore.storage.wait import Wait
-from filestore.txn import kernels
 from filestore.txn.drive import Job
 from filestore.txn.keys import StoredKey, concat_keys, first_duplicate
 from filestore.txn.locks import LockMode
+from filestore.txn.snapshot import committed, may_stay
 from filestore.txn.transaction import Transaction
 from filestore.txn.writes import KeyConflict
 
@@ -156,7 +156,7 @@ def add_key(
         columns = tuple(replace(c, not_null=True) if i in key.columns else c for i, c in enumerate(columns))
     changed = definition.changed(keys=(*definition.keys, numbered), columns=columns)
     table = engine.table(definition)
-    stored = engine.make_key(table, changed, numbered)
+    stored = engine.make_key(changed, numbered)
     work = partial(_build, engine, txn, table, stored)
     if sum(segment.rows for segment in table.segment_list()) <= BUILD_ROWS:
         work()
@@ -210,28 +210,29 @@ def _fill(engine: Engine, txn: Transaction, table: Table, key: StoredKey) -> Non
     keys, records, old = [], [], []
     oldest = txn.manager.oldest_timestamp()
     for number in range(len(table.segments)):
-        low, rows = 0, 1
-        while low < rows:
+        low, high = 0, 1
+        while low < high:
             with engine.lock:
                 txn.check_writable()  # while it is open, nobody takes the table away
                 segment = table.segments[number]
-                rows = 0 if segment is None or segment.vacant else segment.rows
-                addresses = np.arange(low, min(rows, low + BUILD_ROWS), dtype=np.int64) + (number << SLOT_BITS)
+                high = 0 if segment is None or segment.vacant else segment.rows
+                addresses = np.arange(low, min(high, low + BUILD_ROWS), dtype=np.int64) + (number << SLOT_BITS)
                 low += BUILD_ROWS
                 newest, seen = _worth_an_entry(table, addresses, txn.mark, oldest)
-                live = _columns_of(table, key, addresses[newest])
-                ended = _columns_of(table, key, addresses[seen])
-            columns, found, valid = live
-            if key.definition.primary and not valid:
+                live = table.gather(addresses[newest], key.ordinals), table.records_of(addresses[newest])
+                ended = table.gather(addresses[seen], key.ordinals), table.records_of(addresses[seen])
+            encoded, rows = key.encode_valid(live[0])
+            if key.definition.primary and rows is not None:
                 name = table.definition.columns[key.ordinals[0]].name
                 raise errors.NotNullViolation(
                     f'column "{name}" of relation "{table.definition.name}" contains null values',
                     table=table.definition.name,
                 )
-            keys.append(key.encode(columns))
-            records.append(found)
+            keys.append(encoded)
+            records.append(live[1] if rows is None else live[1][rows])
             if len(ended[1]):
-                old.append((key.encode(ended[0]), ended[1]))
+                encoded, rows = key.encode_valid(ended[0])
+                old.append((encoded, ended[1] if rows is None else ended[1][rows]))
     if not keys:
         return
     joined = concat_keys(keys)
@@ -245,21 +246,9 @@ def _fill(engine: Engine, txn: Transaction, table: Table, key: StoredKey) -> Non
         key.index.insert(*pair)
 
 
-def _columns_of(table: Table, key: StoredKey, addresses: Array) -> tuple[list[Vector], Array, bool]:
-    """(key columns, record numbers, whether these are all) of the versions whose keys have no null in them."""
-    columns = table.gather(addresses, key.ordinals)
-    valid = np.ones(len(addresses), np.bool_)
-    for column in columns:
-        valid &= True if column.valid is None else column.valid
-    rows = np.flatnonzero(valid)
-    return [c.take(rows) for c in columns], table.records_of(addresses[rows]), len(rows) == len(addresses)
-
-
 def _worth_an_entry(table: Table, addresses: Array, mark: int, oldest: int) -> tuple[Array, Array]:
     """(newest, old), bool[n]: versions that are neither ended nor aborted, and ended ones that a snapshot may see."""
-    begins, ends = np.empty(len(addresses), np.int64), np.empty(len(addresses), np.int64)
-    kernels.ends_of(table.directory, addresses, begins, ends)
+    begins, ends = table.stamps_of(addresses)
     # Other transactions have none that are open.
-    newest: Array = (begins != ABORTED) & ((begins >= 0) | (begins == mark)) & (ends == INFINITY)
-    old: Array = (begins >= 0) & (begins != ABORTED) & (((ends > oldest) & (ends < INFINITY)) | (ends == mark))
-    return newest, old
+    old: Array = committed(begins) & (((ends > oldest) & (ends < INFINITY)) | (ends == mark))
+    return may_stay(begins, ends, mark), old

@@ -203,25 +203,9 @@ class Engine:
                 for attached in writes.attached:
                     bulk.discard(self, attached)
         elif txn.registry is not None:
-            self._redefine(txn.registry)
+            self._redefine_all(txn.registry)
             for storage_id in self.damaged.keys() - {t.storage_id for t in self.registry.tables()}:
                 self.forget_damaged(storage_id)
-
-    def _redefine(self, overlay: Registry) -> None:
-        """Tables take their new definitions; keys that a definition dropped go."""
-        for operation in overlay.operations:
-            if operation["op"] != "table":
-                continue
-            definition = self.registry.by_oid(operation["table"]["oid"])
-            table = None if definition is None else self.tables.get(definition.storage_id)
-            if definition is None or table is None:
-                continue
-            table.definition = definition
-            kept = {key.oid for key in definition.keys}
-            for key in table.stored_keys:
-                if key.definition.oid not in kept:
-                    self.drop_key(key)
-            table.stored_keys = tuple(k for k in table.stored_keys if k.definition.oid in kept)
 
     def lock_table(self, txn: Transaction, oid: int, mode: LockMode) -> Generator[Wait, None, None]:
         """Takes a lock on a table until the transaction ends. What those did who had it before is seen by the next
@@ -247,7 +231,7 @@ class Engine:
     def make_table(self, definition: TableDef) -> Table:
         """Storage for a definition, empty; with the indexes of its keys."""
         table = self.make_rows(definition, self.options.slots)
-        table.stored_keys = tuple(self.make_key(table, definition, key) for key in definition.keys)
+        table.stored_keys = tuple(self.make_key(definition, key) for key in definition.keys)
         return table
 
     def make_rows(self, definition: TableDef, slots: int) -> Table:
@@ -256,9 +240,32 @@ class Engine:
         self.tables[definition.storage_id] = table
         return table
 
-    def make_key(self, table: Table, definition: TableDef, key: KeyDef) -> StoredKey:
+    def redefine(self, table: Table, definition: TableDef) -> None:
+        """Rows take a new definition: indexes that it does not name go, those that are missing are built (a replay's; a
+        transaction has built its own). Raises DataCorrupted.
+        """
+        table.definition = definition
+        have = {key.definition.oid: key for key in table.stored_keys}
+        stored = []
+        for key in definition.keys:
+            found = have.pop(key.oid, None)
+            stored.append(found or recovery.build_key(table, self.make_key(definition, key)))
+        for dropped in have.values():
+            self.drop_key(dropped)
+        table.stored_keys = tuple(stored)
+
+    def _redefine_all(self, overlay: Registry) -> None:
+        """Tables take the definitions that a transaction has committed."""
+        for operation in overlay.operations:
+            if operation["op"] != "table":
+                continue
+            definition = self.registry.by_oid(operation["table"]["oid"])
+            table = None if definition is None else self.tables.get(definition.storage_id)
+            if definition is not None and table is not None:
+                self.redefine(table, definition)
+
+    def make_key(self, definition: TableDef, key: KeyDef) -> StoredKey:
         """Opens or makes a key's index; the caller adds it to the table."""
-        del table
         return open_key(self.store, definition, key, self.options.index_bytes)
 
     def drop_key(self, key: StoredKey) -> None:

@@ -142,14 +142,6 @@ def put_ends(directory: Any, addresses: Any, value: int) -> None:
 
 
 @njit(nogil=True, cache=True)
-def ends_of(directory: Any, addresses: Any, begins: Any, ends: Any) -> None:
-    """`begin` and `end` of versions."""
-    for i in range(len(addresses)):
-        begins[i] = begin_at(directory, addresses[i])
-        ends[i] = end_at(directory, addresses[i])
-
-
-@njit(nogil=True, cache=True)
 def same_bytes(offsets_a: Any, data_a: Any, a: int, offsets_b: Any, data_b: Any, b: int) -> Any:
     """Whether two byte keys are equal."""
     size = offsets_a[a + 1] - offsets_a[a]

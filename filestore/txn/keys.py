@@ -25,6 +25,7 @@ from filestore.index.key import Column, KeyCodec
 from filestore.storage.arena import Arena
 from filestore.storage.schema import KeyDef, TableDef
 from filestore.storage.segment import Arenas
+from filestore.storage.table import Table
 from filestore.storage.vector import EMPTY_HEAP, Array, Vector
 from filestore.txn import kernels
 from filestore.types import SqlType
@@ -61,6 +62,23 @@ class StoredKey:
     def encode(self, columns: Sequence[Vector]) -> Keys:
         """Keys of rows; `columns` are the key's columns, in its order. Any thread."""
         return self.codec.encode([codec_column(v) for v in columns])
+
+    def encode_valid(self, columns: Sequence[Vector]) -> tuple[Keys, Array | None]:
+        """(keys, rows): the keys of the rows that have no null in them, which no index holds; rows is None when that
+        is all of them. Any thread.
+        """
+        valid: Array | None = None
+        for column in columns:
+            if column.valid is not None:
+                valid = column.valid if valid is None else valid & column.valid
+        if valid is None or bool(valid.all()):
+            return self.encode(columns), None
+        rows = np.flatnonzero(valid)
+        return self.encode([c.take(rows) for c in columns]), rows
+
+    def encode_rows(self, columns: Sequence[Vector]) -> tuple[Keys, Array | None]:
+        """`encode_valid` of whole rows: `columns` are the table's."""
+        return self.encode_valid([columns[i] for i in self.ordinals])
 
     def find(self, columns: Sequence[Vector]) -> tuple[Array, Array]:
         """(offsets int64[n + 1], records): rows that have or had these values; see the module."""
@@ -126,6 +144,20 @@ def equal_keys(a: Keys, b: Keys) -> Array:
     assert not isinstance(b, tuple), "one codec has one form"
     same: Array = a == b
     return same if same.ndim == 1 else np.asarray(same.all(axis=1))
+
+
+def have_keys(table: Table, key: StoredKey, addresses: Array, keys: Keys, positions: Array) -> Array:
+    """bool[n]: whether each version has the one of `keys` that is at its position; entries may be stale."""
+    if len(addresses) == 0:
+        return np.zeros(0, np.bool_)
+    there, rows = key.encode_valid(table.gather(addresses, key.ordinals))
+    wanted = take_keys(keys, positions if rows is None else positions[rows])
+    same = equal_keys(there, wanted)
+    if rows is None:
+        return same
+    found = np.zeros(len(addresses), np.bool_)
+    found[rows] = same
+    return found
 
 
 def key_bytes(keys: Keys, row: int) -> Any:

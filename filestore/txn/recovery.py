@@ -32,6 +32,7 @@ from filestore.storage.sealed import SealedSegment
 from filestore.storage.table import Table
 from filestore.storage.vector import Array
 from filestore.txn.keys import StoredKey, arena_name
+from filestore.txn.snapshot import committed
 
 if TYPE_CHECKING:
     from filestore.txn.engine import Engine
@@ -78,11 +79,11 @@ def load_key(engine: Engine, table: Table, key: KeyDef) -> StoredKey:
     """
     definition = table.definition
     try:
-        return engine.make_key(table, definition, key)
+        return engine.make_key(definition, key)
     except DataCorrupted as error:
         LOG.warning("index %s of table %s is built again: %s", key.name, definition.qualified_name, error.message)
     engine.store.renew_arena(arena_name(definition.storage_id, key.oid), engine.options.index_bytes)
-    stored = build_key(table, engine.make_key(table, definition, key))
+    stored = build_key(table, engine.make_key(definition, key))
     stored.arena.dirty[: stored.index.page_count] = 1
     return stored
 
@@ -138,17 +139,8 @@ class Recovery:
         table = engine.tables.get(definition.storage_id)
         if table is None:
             engine.make_table(definition)
-            return
-        table.definition = definition
-        kept = {key.oid for key in definition.keys}
-        for key in table.stored_keys:
-            if key.definition.oid not in kept:
-                engine.drop_key(key)
-        have = {k.definition.oid: k for k in table.stored_keys if k.definition.oid in kept}
-        for definition_key in definition.keys:
-            if definition_key.oid not in have:
-                have[definition_key.oid] = build_key(table, engine.make_key(table, definition, definition_key))
-        table.stored_keys = tuple(have[key.oid] for key in definition.keys)
+        else:
+            engine.redefine(table, definition)
 
     def _on_attach(self, table: Table, value: dict[str, Any], timestamp: int) -> None:
         try:
@@ -174,8 +166,7 @@ def build_key(table: Table, key: StoredKey) -> StoredKey:
         base = segment.number << d.SLOT_BITS
         addresses = np.arange(base, base + segment.rows, dtype=np.int64)
         if segment.begin is not None:
-            begins = segment.begin[: segment.rows]
-            addresses = addresses[(begins > 0) & (begins < d.INFINITY)]
+            addresses = addresses[committed(segment.begin[: segment.rows])]
         add_entries(table, key, addresses)
     return key
 
@@ -184,14 +175,7 @@ def add_entries(table: Table, key: StoredKey, addresses: Array) -> None:
     """Index entries of versions; those that are there already stay."""
     if len(addresses) == 0:
         return
-    columns = table.gather(addresses, key.ordinals)
-    records = table.records_of(addresses)
-    valid: Array | None = None
-    for column in columns:
-        if column.valid is not None:
-            valid = column.valid if valid is None else valid & column.valid
-    if valid is not None:
-        rows = np.flatnonzero(valid)
-        columns, records = [c.take(rows) for c in columns], records[rows]
+    keys, rows = key.encode_valid(table.gather(addresses, key.ordinals))
+    records = table.records_of(addresses if rows is None else addresses[rows])
     if len(records):
-        key.index.insert(key.encode(columns), records)
+        key.index.insert(keys, records)

@@ -20,7 +20,9 @@ problem). Own ends need none: a statement claims rows only when its scan has com
 finds marked as its own is an earlier statement's. Addresses ascend in the order of writing within a
 transaction (see `Table`), so no counter of commands is stored in any version.
 
-What a snapshot does not see can still conflict with a write; that is `writes`' concern.
+What a snapshot does not see can still conflict with a write. Which versions count then is `may_stay`, the rule of all
+who ask for what is newest and not for what somebody sees: uniqueness, new indexes, the verifier. What to do about them
+is theirs.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from typing import Final
 
 import numpy as np
 
+from filestore.storage.directory import ABORTED, INFINITY
 from filestore.storage.vector import Array
 from filestore.txn import kernels
 
@@ -75,3 +78,17 @@ class Snapshot:
         out = np.empty(len(records), np.int64)
         kernels.visible_versions(directory, records, self.timestamp, self.mark, bound, out)
         return out
+
+
+def may_stay(begins: Array, ends: Array, mark: int = 0) -> Array:
+    """bool[n]: versions that exist, or will if open transactions commit, and that neither a commit nor the transaction
+    `mark` has ended.
+    """
+    stays: Array = (begins != ABORTED) & ((ends == INFINITY) | ((ends < 0) & (ends != mark)))
+    return stays
+
+
+def committed(begins: Array) -> Array:
+    """bool[n]: versions that a commit began, ended since or not; 0 is what no checkpoint and no replay wrote."""
+    began: Array = (begins > 0) & (begins < INFINITY)
+    return began

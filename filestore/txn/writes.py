@@ -1,8 +1,8 @@
 """Writing rows: insert, claim, update, delete, with unique keys, against other transactions.
 
-All are generators that yield a `Wait` when another open transaction decides what happens next; the driver
-waits with the engine lock released and resumes them, and they look at everything again. Between two yields
-nobody else changes anything.
+What may have to wait for another open transaction is a generator that yields a `Wait` then; the driver waits with
+the engine lock released and resumes it, and it looks at everything again. Between two yields nobody else changes
+anything.
 
 A row's write lock is the mark in its version's `end` (`claim_rows`). Uniqueness is decided against the newest
 versions, whoever may see them:
@@ -26,7 +26,7 @@ import numpy as np
 
 from filestore import errors
 from filestore.index.base import Keys
-from filestore.storage.directory import ABORTED, INFINITY
+from filestore.storage.directory import INFINITY
 from filestore.storage.log_record import Record, RecordKind
 from filestore.storage.schema import KeyDef
 from filestore.storage.segment_kernels import previous_at
@@ -34,7 +34,8 @@ from filestore.storage.table import Table
 from filestore.storage.vector import Array, Vector
 from filestore.storage.wait import Wait
 from filestore.txn import kernels
-from filestore.txn.keys import StoredKey, equal_keys, first_duplicate, take_keys
+from filestore.txn.keys import StoredKey, equal_keys, first_duplicate, have_keys, take_keys
+from filestore.txn.snapshot import may_stay
 from filestore.txn.transaction import READ_COMMITTED, Transaction
 
 _RETRY_HINT: Final = "Run the transaction again."
@@ -84,7 +85,7 @@ def insert_rows(txn: Transaction, table: Table, columns: Sequence[Vector], n: in
     Raises KeyConflict, 25006, 40P01, 54000; nothing is written then.
     """
     writes = txn.writes_of(table)
-    wanted = [(key, *encode_keys(key, columns)) for key in table.stored_keys]
+    wanted = [(key, *key.encode_rows(columns)) for key in table.stored_keys]
     for key, keys, rows in wanted:
         duplicate = first_duplicate(keys)
         if duplicate >= 0:
@@ -115,8 +116,7 @@ def claim_rows(txn: Transaction, table: Table, addresses: Array) -> Generator[Wa
     done = 0
     while True:
         low = done
-        directory = table.directory
-        done = int(kernels.claim(directory, addresses, low, txn.mark, result.states, result.newest))
+        done = int(kernels.claim(table.directory, addresses, low, txn.mark, result.states, result.newest))
         fresh = addresses[low:done][result.states[low:done] == kernels.CLAIMED]
         if len(fresh):
             writes.ended.append(fresh)
@@ -125,7 +125,7 @@ def claim_rows(txn: Transaction, table: Table, addresses: Array) -> Generator[Wa
             _refuse_changed(txn, table, addresses[low:done], result.states[low:done])
         if done == len(addresses):
             return result
-        mark = int(_ends(directory, addresses[done : done + 1])[1][0])
+        mark = int(table.stamps_of(addresses[done : done + 1])[1][0])
         yield from txn.manager.wait_for(txn, mark)
         table.ensure_ends(addresses[done:])
 
@@ -141,7 +141,7 @@ def look_again(txn: Transaction, table: Table, addresses: Array) -> Generator[Wa
         at = int(kernels.look_again(table.directory, addresses, txn.mark, newest))
         if at == len(addresses):
             return newest
-        mark = int(_ends(table.directory, newest[at : at + 1])[1][0])
+        mark = int(table.stamps_of(newest[at : at + 1])[1][0])
         yield from txn.manager.wait_for(txn, mark)
 
 
@@ -180,7 +180,7 @@ def update_rows(
         if not set(key.ordinals).isdisjoint(changed):
             moved = _changed_keys(table, key, old, columns)
             if len(moved):
-                keys, rows = encode_keys(key, [v.take(moved) for v in columns])
+                keys, rows = key.encode_rows([v.take(moved) for v in columns])
                 rows = moved if rows is None else moved[rows]
                 new = key.index.insert(keys, records[rows])
                 if new.all():
@@ -238,32 +238,15 @@ def insert_keys(txn: Transaction, table: Table, keys: Sequence[tuple[StoredKey, 
         writes.entries.append((key, encoded, records))
 
 
-def delete_rows(txn: Transaction, table: Table, claimed: Array) -> Generator[Wait, None, None]:
-    """Deletes claimed versions. The end marks are there already; what is left is to tell the log."""
+def delete_rows(txn: Transaction, table: Table, claimed: Array) -> None:
+    """Deletes claimed versions. The end marks are there already; what is left is to tell the log. Raises 25006."""
     if len(claimed):
         txn.writes_of(table)
         payload = np.ascontiguousarray(claimed, np.int64).tobytes()
         txn.records.append(Record(RecordKind.ENDS, table.storage_id, payload))
-    yield from ()
 
 
 # --- keys
-
-
-def encode_keys(key: StoredKey, columns: Sequence[Vector], whole: bool = True) -> tuple[Keys, Array | None]:
-    """(keys, rows): the keys of the rows that have no null in them; rows is None when that is all of them.
-
-    columns: the table's, or with `whole` false only the key's, in its order.
-    """
-    parts = [columns[i] for i in key.ordinals] if whole else list(columns)
-    valid: Array | None = None
-    for part in parts:
-        if part.valid is not None:
-            valid = part.valid if valid is None else valid & part.valid
-    if valid is None or bool(valid.all()):
-        return key.encode(parts), None
-    rows = np.flatnonzero(valid)
-    return key.encode([p.take(rows) for p in parts]), rows
 
 
 def _changed_keys(table: Table, key: StoredKey, old: Array, columns: Sequence[Vector]) -> Array:
@@ -292,12 +275,12 @@ def first_blocker(
             others = records != mine[positions]
             positions, records = positions[others], records[others]
         heads = table.heads_of(records)
-        begins, ends = _ends(table.directory, heads)
+        begins, ends = table.stamps_of(heads)
         # What is ended for good, or by this transaction, or never was, is in nobody's way.
-        alive = np.flatnonzero((begins != ABORTED) & ((ends == INFINITY) | ((ends < 0) & (ends != txn.mark))))
+        alive = np.flatnonzero(may_stay(begins, ends, txn.mark))
         begins, ends, heads, positions = begins[alive], ends[alive], heads[alive], positions[alive]
         waiting = ((begins < 0) & (begins != txn.mark)) | (ends < 0)
-        taken = _same_keys(table, key, heads[~waiting], keys, positions[~waiting])
+        taken = have_keys(table, key, heads[~waiting], keys, positions[~waiting])
         if taken.any():
             position = int(positions[~waiting][taken].min())
             raise KeyConflict(key.definition, position if rows is None else int(rows[position]))
@@ -308,20 +291,6 @@ def first_blocker(
     return blocker
 
 
-def _same_keys(table: Table, key: StoredKey, addresses: Array, keys: Keys, positions: Array) -> Array:
-    """bool[n]: whether each version has the key at its position; entries may be stale."""
-    if len(addresses) == 0:
-        return np.zeros(0, np.bool_)
-    there, rows = encode_keys(key, table.gather(addresses, key.ordinals), whole=False)
-    wanted = take_keys(keys, positions if rows is None else positions[rows])
-    same = equal_keys(there, wanted)
-    if rows is None:
-        return same
-    found = np.zeros(len(addresses), np.bool_)
-    found[rows] = same
-    return found
-
-
 def _may_have_key(table: Table, key: StoredKey, address: int, keys: Keys, row: int, foreign: int) -> bool:
     """Whether any version of the row that may yet be the newest committed one, whatever becomes of the
     transaction `foreign`, has the key.
@@ -329,25 +298,18 @@ def _may_have_key(table: Table, key: StoredKey, address: int, keys: Keys, row: i
     position = np.array([row], np.int64)
     while address >= 0:
         here = np.array([address], np.int64)
-        if _same_keys(table, key, here, keys, position)[0]:
+        if have_keys(table, key, here, keys, position)[0]:
             return True
-        if int(_ends(table.directory, here)[0][0]) != foreign:
+        if int(table.stamps_of(here)[0][0]) != foreign:
             return False
         address = int(previous_at(table.directory, address))
     return False
 
 
-def _ends(directory: Array, addresses: Array) -> tuple[Array, Array]:
-    """(begin, end) of versions."""
-    begins, ends = np.empty(len(addresses), np.int64), np.empty(len(addresses), np.int64)
-    kernels.ends_of(directory, addresses, begins, ends)
-    return begins, ends
-
-
 def _refuse_changed(txn: Transaction, table: Table, addresses: Array, states: Array) -> None:
     """40001 when another transaction changed a row that this one's snapshot shows (REPEATABLE READ)."""
     for i in np.flatnonzero(states != kernels.CLAIMED).tolist():
-        end = int(_ends(table.directory, addresses[i : i + 1])[1][0])
+        end = int(table.stamps_of(addresses[i : i + 1])[1][0])
         if end == txn.mark:
             continue
         what = "update" if states[i] == kernels.MOVED else "delete"

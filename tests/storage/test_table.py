@@ -9,8 +9,8 @@ import pytest
 
 from filestore import errors
 from filestore.storage import directory as d
-from filestore.storage import row_kernels, segment
-from filestore.storage.check import check_rows
+from filestore.storage import row_kernels, segment, table_checkpoint
+from filestore.storage.check import Problems, check_count, check_segment
 from filestore.storage.replay import open_segment
 from filestore.storage.schema import ColumnDef, TableDef
 from filestore.storage.table import Table
@@ -145,11 +145,14 @@ def test_images_replay_into_an_empty_table(seed):
         expected += rows
     for _ in range(2):  # replaying again changes nothing
         addresses = replay(target, images, stamp=5)
-    target.live_rows = len(expected)
     assert rows_of(target.gather(addresses, range(len(TYPES))), len(expected)) == expected
+    table_checkpoint.settle(target)
+    assert target.live_rows == len(expected)
+    problems = Problems("target")
     for s in target.segment_list():
-        s.directory.matrix[s.number, d.PENDING] = 0
-    assert check_rows(target, set()) == []
+        check_segment(target, s.number, (), problems)
+    check_count(target, problems)
+    assert problems.findings() == []
 
 
 def replay(table, images, stamp):

@@ -140,7 +140,7 @@ def delete(engine: Engine, txn: Transaction, table: Table, ids: set[int]) -> Gen
     done = 0
     while len(addresses):
         result = yield from claim_rows(txn, table, addresses)
-        yield from delete_rows(txn, table, addresses[result.claimed])
+        delete_rows(txn, table, addresses[result.claimed])
         done += int(result.claimed.sum())
         addresses = result.newest[result.moved]
     return done

@@ -207,7 +207,7 @@ def without_row_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def steal(directory, addresses, low, mark, states, newest):
         begins, ends = np.empty(len(addresses), np.int64), np.empty(len(addresses), np.int64)
-        kernels.ends_of(directory, addresses, begins, ends)
+        segment_kernels.stamps_of(directory, addresses, begins, ends)
         kernels.put_ends(directory, addresses[(ends < 0) & (ends != mark)], INFINITY)
         return whole(directory, addresses, low, mark, states, newest)
 
@@ -221,8 +221,7 @@ def without_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     def stale(node, claimed, extras, ctx):
         table = ctx.engine.table(node.table)
         previous = np.array([segment_kernels.previous_at(table.directory, a) for a in claimed.tolist()], np.int64)
-        begins, ends = np.empty(len(claimed), np.int64), np.empty(len(claimed), np.int64)
-        kernels.ends_of(table.directory, claimed, begins, ends)
+        begins, _ = table.stamps_of(claimed)
         newer = begins > ctx.execution.snapshot.timestamp
         gather = table.gather
 
