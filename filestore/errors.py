@@ -213,6 +213,10 @@ class InvalidCursorName(Error):
     sqlstate = "34000"
 
 
+class InvalidSavepoint(Error):
+    sqlstate = "3B001"
+
+
 # Class 28: authorization
 class InvalidAuthorization(Error):
     sqlstate = "28000"

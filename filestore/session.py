@@ -23,6 +23,7 @@ from weakref import WeakSet
 from filestore import commands, errors
 from filestore.catalog.names import SessionCatalog
 from filestore.commands.cursors import Cursor
+from filestore.commands.savepoints import Savepoint
 from filestore.commands.transactions import checked_isolation
 from filestore.planning import LITERAL_TYPES, Planned, Prepared, bind_literals, planned, prepared_of
 from filestore.query import dml
@@ -92,6 +93,7 @@ class Session:
         self.notices: list[Notice] = []
         self.prepared: dict[str, Prepared] = {}
         self.cursors: dict[str, Cursor] = {}
+        self.savepoints: list[Savepoint] = []
         self.portals: Collection[str] = ()
         self._unread: WeakSet[Unread] = WeakSet()  # by snapshots that know their transaction's own writes
         self._shapes: dict[object, Prepared] = {}
@@ -243,11 +245,14 @@ class Session:
         except RecursionError:
             self._fail()
             raise errors.StatementTooComplex("statement is nested too deeply") from None
+        except (errors.DeadlockDetected, errors.StorageFailed):
+            self._fail(whole=True)
+            raise
         except (errors.Error, GeneratorExit, KeyboardInterrupt):
             self._fail()
             raise
         except Exception as error:
-            self._fail()
+            self._fail(whole=True)
             LOG.exception("a statement of session %d failed with a bug", self.process_id)
             text = f"{type(error).__name__}: {error}"
             raise errors.InternalError(text, hint="This is a bug; please report it.") from error
@@ -350,7 +355,7 @@ class Session:
         transaction, bound = self.begin(), found.bound
         if bound.kind not in ("select", "insert"):
             yield from self._make_unread()
-        if found.write is not None and not transaction.read_only:
+        if found.write is not None and not transaction.read_only and not self.savepoints:
             written = yield from self._run_write(found, parameters, transaction)
             if written is not None:
                 return _answer(bound, written)
@@ -364,6 +369,7 @@ class Session:
             return Result("SELECT", bound.plan.columns, batches, inline, counts_rows=True)
         if transaction.read_only:
             raise errors.ReadOnlyTransaction(f"cannot execute {bound.kind.upper()} in a read-only transaction")
+        transaction.check_writable()
         write = dml.WriteContext(self.engine, transaction, context, lambda plan: self.run_source(plan, bound, context))
         return _answer(bound, (yield from dml.run(bound.plan, write)))
 
@@ -401,7 +407,8 @@ class Session:
         if transaction is None:
             self.settings.statement_us = time.time_ns() // 1000
             transaction = self.begin()
-        if transaction.read_only or transaction.registry is not None or not engine.defined or self._unread:
+        general = transaction.read_only or transaction.registry is not None or not engine.defined
+        if general or self._unread or self.savepoints:
             return None
         self.statement_text = prepared.text
         if not engine.locks.try_acquire(transaction, found.write.table.oid, LockMode.ROW_EXCLUSIVE):
@@ -550,6 +557,7 @@ class Session:
     def _commit(self) -> Steps[None]:
         transaction, self.transaction = self.transaction, None
         assert transaction is not None
+        self.savepoints.clear()
         self.close_cursors()
         try:
             durable = self.engine.commit(transaction)
@@ -569,13 +577,16 @@ class Session:
 
     def _abort(self) -> None:
         transaction, self.transaction = self.transaction, None
+        self.savepoints.clear()
         self.close_cursors()
         if transaction is not None:
             self.engine.abort(transaction)
             self.settings.rollback()
 
-    def _fail(self) -> None:
-        self._abort()
+    def _fail(self, whole: bool = False) -> None:
+        """The statement has failed; behind a savepoint the transaction waits for ROLLBACK TO, unless `whole`."""
+        if whole or not self.savepoints:
+            self._abort()
         if self.explicit:
             self.failed_block = True
 

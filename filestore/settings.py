@@ -21,6 +21,7 @@ from filestore.timezones import TimeZone
 from filestore.types import Kind, number_registered, registered_number
 
 Value = bool | int | float | str
+SettingsMark = tuple[dict[str, Value], dict[str, Value | None], dict[str, Value | None]]
 
 _CUSTOM = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$]*(\.[A-Za-z_\x80-\U0010ffff][\w$]*)+\Z")
 _TRANSACTION = {
@@ -212,6 +213,18 @@ class Settings:
             self._changed.add(key)
 
     # Transactions
+
+    def mark(self) -> SettingsMark:
+        """What `back_to` restores within the transaction."""
+        return dict(self._values), dict(self._undo), dict(self._after)
+
+    def back_to(self, mark: SettingsMark) -> None:
+        """Undoes the changes since the mark; those before it end as they would have."""
+        values, undo, after = mark
+        for key in self._values.keys() | values.keys():
+            if self._values.get(key) != values.get(key):
+                self._store(key, values.get(key))
+        self._undo, self._after = dict(undo), dict(after)
 
     def begin(self) -> None:
         """A transaction starts; from here on changes can be undone."""

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from filestore import errors
-from filestore.commands import copy, cursors, definitions, explaining, maintenance, prepared, settings, transactions
+from filestore.commands import (
+    copy,
+    cursors,
+    definitions,
+    explaining,
+    maintenance,
+    prepared,
+    savepoints,
+    settings,
+    transactions,
+)
 from filestore.query import statements as s
 from filestore.query.plan import OutputColumn
 from filestore.result import Result
@@ -26,8 +36,10 @@ def run(session: Session, statement: s.Statement, parameters: Sequence[Vector] =
     """Runs a utility statement; `parameters` are its inner statement's. Raises 0A000 by name for what is not built."""
     command = statement.utility
     match command:
-        case s.Begin() | s.Commit() | s.Rollback() | s.SetTransaction() | s.Savepoint() | s.Release() | s.RollbackTo():
+        case s.Begin() | s.Commit() | s.Rollback() | s.SetTransaction():
             return transactions.run(session, command)
+        case s.Savepoint() | s.Release() | s.RollbackTo():
+            return savepoints.run(session, command)
         case s.SetVariable() | s.ResetVariable() | s.ShowVariable() | s.Discard():
             return settings.run(session, command)
         case s.Prepare() | s.Execute() | s.Deallocate():

@@ -1,8 +1,8 @@
-"""BEGIN, COMMIT, ROLLBACK, SET TRANSACTION; savepoints are refused by name."""
+"""BEGIN, COMMIT, ROLLBACK, SET TRANSACTION."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from filestore import errors
 from filestore.query import statements as s
@@ -12,7 +12,7 @@ from filestore.txn.drive import Steps
 if TYPE_CHECKING:
     from filestore.session import Session
 
-Command = s.Begin | s.Commit | s.Rollback | s.SetTransaction | s.Savepoint | s.Release | s.RollbackTo
+Command = s.Begin | s.Commit | s.Rollback | s.SetTransaction
 
 
 def run(session: Session, command: Command) -> Steps[Result]:
@@ -49,11 +49,7 @@ def run(session: Session, command: Command) -> Steps[Result]:
                 _change(session, modes)
             return Result("SET")
         case _:
-            names = {s.Savepoint: "SAVEPOINT", s.Release: "RELEASE SAVEPOINT", s.RollbackTo: "ROLLBACK TO SAVEPOINT"}
-            name = names[type(command)]
-            raise errors.FeatureNotSupported(
-                f"{name} is not supported", hint="Run the statements in transactions of their own."
-            )
+            assert_never(command)
 
 
 def _warn_outside(session: Session) -> None:

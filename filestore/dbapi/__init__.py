@@ -7,10 +7,10 @@
 `paramstyle` is "qmark"; `:name` with a mapping and `$1` work as well. Connections may be shared by threads
 (`threadsafety` 2): their statements wait for each other. Beyond PEP 249: `Cursor.arrow`, `df`, `pl`,
 `fetch_record_batch`; `Connection.execute`, `executescript`, `interrupt`, `autocommit`; exceptions carry the
-SQLSTATE and the error's fields. See the modules `connection`, `cursor`, `exceptions`, `values`.
+SQLSTATE and the error's fields. See the modules `connection`, `cursor`, `exceptions`, and
+`filestore.query.python_values`.
 
-It does not do: remote connections (use any PostgreSQL driver), stored procedures, `lastrowid` (use RETURNING),
-savepoints.
+It does not do: remote connections (use any PostgreSQL driver), stored procedures, `lastrowid` (use RETURNING).
 """
 
 from __future__ import annotations

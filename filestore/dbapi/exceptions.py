@@ -91,6 +91,7 @@ _BY_CLASS: Final[dict[str, type[DatabaseError]]] = {
     "28": OperationalError,
     "2B": InternalError,
     "34": OperationalError,
+    "3B": OperationalError,
     "3D": ProgrammingError,
     "3F": ProgrammingError,
     "40": OperationalError,

@@ -62,6 +62,7 @@ class Transaction:
     """
 
     __slots__ = (
+        "behind_savepoint",
         "created",
         "dropped",
         "finished",
@@ -95,6 +96,7 @@ class Transaction:
         self.read_only = read_only
         # of the session's last commit: it sees its own, durable or not
         self.minimum_timestamp = minimum_timestamp
+        self.behind_savepoint = False  # what is written there could not be undone by itself
         self.synchronous = True
         self.state = "active"
         self.timestamp = 0  # of the commit
@@ -126,9 +128,15 @@ class Transaction:
         return found
 
     def check_writable(self) -> None:
-        """Raises 25006 in a read-only transaction, 25P02 in one that is over, 58030 when the log has failed."""
+        """Raises 25006 in a read-only transaction, 0A000 behind a savepoint, 25P02 in one that is over, 58030 when the
+        log has failed."""
         if self.read_only:
             raise errors.ReadOnlyTransaction("cannot write in a read-only transaction")
+        if self.behind_savepoint:
+            raise errors.FeatureNotSupported(
+                "changes after SAVEPOINT are not supported",
+                hint="RELEASE the savepoint first, or make the changes in a transaction of their own.",
+            )
         if self.state != "active":
             raise errors.InFailedTransaction("transaction is over, it writes no more")
         self.manager.check_log()

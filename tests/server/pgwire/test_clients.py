@@ -9,6 +9,7 @@ import asyncio
 import datetime as dt
 import decimal
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ import asyncpg
 import psycopg
 import pytest
 from psycopg import pq
+from psycopg.types import TypeInfo
 
 from tests.server.pgwire.conftest import Running
 
@@ -315,3 +317,61 @@ def test_pgbench_pipeline(port: Running, tmp_path_factory: pytest.TempPathFactor
     script.write_text("\\startpipeline\nselect 1;\nselect 2;\n\\endpipeline\n")
     told = pgbench(port, "-n", "-M", "extended", "-f", str(script), "-t", "10")
     assert "number of transactions actually processed: 10/10" in told
+
+
+# --- savepoints: drivers set them around what only reads --------------------------------------------------------------
+
+
+def test_psycopg_looks_a_type_up_inside_a_transaction(dsn: str) -> None:
+    """SQLAlchemy does so with every first connection."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SELECT 1")
+        assert TypeInfo.fetch(connection, "hstore") is None
+        found = TypeInfo.fetch(connection, "text")
+        assert found is not None
+        assert (found.oid, found.array_oid) == (25, 1009)
+        connection.execute("CREATE TABLE behind_type_info (a int)")
+
+
+def test_an_inner_transaction_leads_back_from_its_error(dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("CREATE TABLE outside (a int)")
+        with pytest.raises(psycopg.errors.DivisionByZero), connection.transaction():
+            connection.execute("SELECT 1 / 0")
+        refused = pytest.raises(psycopg.errors.FeatureNotSupported, match="changes after SAVEPOINT")
+        with refused, connection.transaction():
+            connection.execute("INSERT INTO outside VALUES (%s)", (1,))
+        connection.execute("INSERT INTO outside VALUES (2)")
+        connection.commit()
+        assert connection.execute("SELECT a FROM outside").fetchall() == [(2,)]
+
+
+def test_psql_goes_on_behind_an_error(port: Running) -> None:
+    script = "\\set ON_ERROR_ROLLBACK on\nbegin;\nselect 1/0;\nselect 'still here';\ncommit;\n"
+    done = psql(port, "-qAt", stdin=script)
+    assert done.stdout == "still here\n"
+    assert done.stderr == "ERROR:  division by zero\n"
+
+
+def test_a_deadlock_ends_the_whole_transaction(dsn: str) -> None:
+    """Its locks are what the other waits for; behind a savepoint, too."""
+    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as other:
+        one.execute("CREATE TABLE left_lock (a int)")
+        one.execute("CREATE TABLE right_lock (a int)")
+        one.commit()
+        one.execute("LOCK TABLE left_lock")
+        other.execute("LOCK TABLE right_lock")
+        other.execute("SAVEPOINT s")
+        waiting = threading.Thread(target=one.execute, args=("LOCK TABLE right_lock",))
+        waiting.start()
+        with psycopg.connect(dsn, autocommit=True) as watch:
+            while watch.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,):
+                pass
+        with pytest.raises(psycopg.errors.DeadlockDetected):
+            other.execute("LOCK TABLE left_lock")
+        waiting.join(30)
+        assert not waiting.is_alive()
+        with pytest.raises(psycopg.errors.InvalidSavepointSpecification):
+            other.execute("ROLLBACK TO s")
+        other.rollback()
+        one.rollback()
