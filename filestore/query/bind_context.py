@@ -16,7 +16,6 @@ from filestore.query.plan import Plan
 from filestore.query.scope import Catalog
 from filestore.query.statements import Source
 from filestore.storage.schema import TableDef
-from filestore.types import TEXT
 
 if TYPE_CHECKING:
     from filestore.query.plan import OutputColumn
@@ -141,38 +140,6 @@ def _array_item(text: str, quoted: bool) -> str | None:
         return text
     text = text.strip()
     return None if text.upper() == "NULL" else text
-
-
-def like_pattern(pattern: e.Expr, escape: e.Expr, position: int | None) -> e.Expr:
-    """LIKE ... ESCAPE: the pattern rewritten to backslash escapes; only for constants."""
-    if not isinstance(pattern, e.Const) or not isinstance(escape, e.Const):
-        raise errors.FeatureNotSupported(
-            "ESCAPE with a pattern that is not a literal is not supported",
-            hint="Write the pattern as a literal.",
-            position=position,
-        )
-    if pattern.value is None or escape.value is None:
-        return e.Const(TEXT, None)
-    mark = str(escape.value)
-    if len(mark) > 1:
-        raise errors.InvalidEscape(
-            "invalid escape string", hint="Escape string must be empty or one character.", position=position
-        )
-    text = str(pattern.value)
-    if mark == "\\":
-        return pattern
-    out, at = "", 0
-    while at < len(text):
-        c = text[at]
-        if mark and c == mark and at + 1 < len(text):
-            out += "\\" + text[at + 1]
-            at += 1
-        elif c == "\\":
-            out += "\\\\"
-        else:
-            out += c
-        at += 1
-    return e.Const(TEXT, out)
 
 
 def cast_columns(plan: Plan, exprs: Sequence[e.Expr]) -> Plan:

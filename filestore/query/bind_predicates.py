@@ -12,7 +12,7 @@ from filestore import errors
 from filestore.query import expr as e
 from filestore.query import functions as f
 from filestore.query.bind_base import BINARY, COMPARED, BaseBinder
-from filestore.query.bind_context import array_texts, cast_columns, like_pattern, name_of, row_items
+from filestore.query.bind_context import array_texts, cast_columns, name_of, row_items
 from filestore.query.bind_types import sql_type
 from filestore.query.coerce import number_literal
 from filestore.query.literal_lists import constants
@@ -258,7 +258,8 @@ class PredicateBinder(BaseBinder):
         else:
             args = [self.bind(node.this), self.bind(right)]
             if escape is not None:
-                args[1] = like_pattern(self.coercion.settle(args[1]), escape, self.position(node))
+                pattern = self.coercion.to(args[1], TEXT, position=self.position(right))
+                args[1] = e.Call(TEXT, "like_escape", (pattern, self.coercion.to(escape, TEXT)))
             found = self.operate(symbol, args, node)
         return e.Not(BOOL, found) if node.args.get("negate") else found
 

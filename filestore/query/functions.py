@@ -226,6 +226,7 @@ def _strings(add: Callable[..., None]) -> None:
     add("repeat", t, (t, i))
     add("split_part", t, (t, t, i))
     add("starts_with", BOOL, (t, t))
+    add("like_escape", t, (t, t))
     add("md5", t, (t,), (BYTEA,))
     add("ascii", i, (t,))
     add("chr", t, (i,))

@@ -85,6 +85,29 @@ def _like(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContex
     return per_value(args, length, BOOL, lambda s, p: like_regex(p, False).fullmatch(s) is not None)
 
 
+def like_escape(pattern: str, escape: str) -> str:
+    """A LIKE pattern whose escape character is `escape`, or none, as one with backslashes. Errors with 22025."""
+    if len(escape) > 1:
+        raise errors.InvalidEscape("invalid escape string", hint="Escape string must be empty or one character.")
+    if escape == "\\":
+        return pattern
+    out: list[str] = []
+    escaped = False
+    for char in pattern:
+        if escape and char == escape and not escaped:
+            out.append("\\")
+            escaped = True
+        else:
+            out.append("\\\\" if char == "\\" and not escaped else char)
+            escaped = False
+    return "".join(out)
+
+
+@strict("like_escape")
+def _like_escape(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return per_value(args, length, result, like_escape)
+
+
 @strict("ilike")
 def _ilike(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     return per_value(args, length, BOOL, lambda s, p: like_regex(p, True).fullmatch(s) is not None)
