@@ -159,7 +159,9 @@ def sql_type(arrow_type: pa.DataType) -> SqlType:
     for test, found in _SQL_TYPES:
         if test(arrow_type):
             return found
-    raise errors.FeatureNotSupported(f"Arrow type {arrow_type} is not supported")
+    raise errors.FeatureNotSupported(
+        f"Arrow type {arrow_type} is not supported", hint="Cast the column: docs/reference/types.md lists the types."
+    )
 
 
 _SQL_TYPES = (

@@ -10,8 +10,9 @@ from sqlglot import exp
 from filestore import errors
 from filestore.query import expr as e
 from filestore.query import functions as f
-from filestore.query.bind_context import Collected, Context, end_of, name_of, offset_of
+from filestore.query.bind_context import Collected, Context, end_of, name_of, offset_of, row_items
 from filestore.query.coerce import AMBIGUOUS, number_literal, select_operator
+from filestore.query.hints import not_supported
 from filestore.query.names import UNKNOWN_TRUTH
 from filestore.query.plan import Plan
 from filestore.query.scope import Scope
@@ -101,8 +102,7 @@ class BaseBinder:
         return self.position(node) if found < 0 else self.context.source.position(found)
 
     def refuse(self, what: str, node: Any, hint: str | None = None) -> errors.FeatureNotSupported:
-        verb = "are" if what.endswith("s") and not what.isupper() else "is"
-        return errors.FeatureNotSupported(f"{what} {verb} not supported", hint=hint, position=self.position(node))
+        return not_supported(what, self.position(node), hint)
 
     def binary(self, node: Any, symbol: str) -> e.Expr:
         """A binary operator; see `PredicateBinder`."""
@@ -228,8 +228,9 @@ class BaseBinder:
         negated = bool(node.args.get("negate"))
         right = node.expression
         if isinstance(right, exp.Null):
-            if isinstance(node.this, exp.Tuple):
-                raise self.refuse("IS NULL of a row", node)
+            items = row_items(node.this)
+            if items is not None:  # IS NULL: all of them are; IS NOT NULL: none of them is
+                return e.And(BOOL, tuple(e.IsNull(BOOL, self.bind_settled(item), negated) for item in items))
             return e.IsNull(BOOL, self.bind_settled(node.this), negated)
         if isinstance(right, exp.Boolean):
             word = "TRUE" if right.this else "FALSE"

@@ -23,6 +23,7 @@ from filestore.query.bind_from import bind_from, stored_scan
 from filestore.query.bind_names import output_name
 from filestore.query.bind_order import position
 from filestore.query.bind_query import bind_query, subquery_binder
+from filestore.query.hints import not_supported
 from filestore.query.names import nearest
 from filestore.query.plan import OutputColumn, Plan
 from filestore.query.rules.decorrelate import is_correlated, map_columns, row_by_row
@@ -39,9 +40,7 @@ def _target(context: Context, node: Any) -> tuple[TableDef, str]:
     """The stored table a statement changes, and its alias. Errors: 42P01; 42809 for a system table."""
     for key, value in node.args.items():
         if value and key not in ("this", "db", "alias", "only", "joins"):
-            raise errors.FeatureNotSupported(
-                f"{key} of the target table is not supported", position=position(context, node)
-            )
+            raise not_supported(f"{key} of the target table", position(context, node))
     name = name_of(node.this)
     schema = name_of(node.args["db"]) if node.args.get("db") else None
     table = context.catalog.table(schema, name)
@@ -115,9 +114,7 @@ def bind_insert(context: Context, node: Any) -> Plan:
         )
     for key, value in node.args.items():
         if value and key not in _INSERT_ARGS:
-            raise errors.FeatureNotSupported(
-                f"INSERT ... {key.upper()} is not supported", position=position(context, node)
-            )
+            raise not_supported(f"INSERT ... {key.upper()}", position(context, node))
     target = node.this
     listed: list[int] | None = None
     nodes = list(target.expressions) if isinstance(target, exp.Schema) else []
@@ -325,9 +322,7 @@ def bind_update(context: Context, node: Any) -> Plan:
     _with_refused(context, node)
     for key, value in node.args.items():
         if value and key not in ("this", "expressions", "from_", "where", "returning"):
-            raise errors.FeatureNotSupported(
-                f"UPDATE ... {key.upper()} is not supported", position=position(context, node)
-            )
+            raise not_supported(f"UPDATE ... {key.upper()}", position(context, node))
     table, alias = _target(context, node.this)
     from_ = node.args.get("from_")
     source, scope, width = _sources(context, table, alias, [from_.this] if from_ is not None else [])
@@ -411,9 +406,7 @@ def bind_delete(context: Context, node: Any) -> Plan:
     _with_refused(context, node)
     for key, value in node.args.items():
         if value and key not in ("this", "using", "where", "returning"):
-            raise errors.FeatureNotSupported(
-                f"DELETE ... {key.upper()} is not supported", position=position(context, node)
-            )
+            raise not_supported(f"DELETE ... {key.upper()}", position(context, node))
     table, alias = _target(context, node.this)
     source, scope, width = _sources(context, table, alias, list(node.args.get("using") or []))
     predicate = _predicate(context, node, scope)

@@ -15,6 +15,7 @@ from filestore.query.bind_context import NO_FUNCTION_HINT, Context, name_of, off
 from filestore.query.bind_expr import ExprBinder
 from filestore.query.bind_names import output_name
 from filestore.query.coerce import AMBIGUOUS, select
+from filestore.query.hints import hint_of, not_supported
 from filestore.query.names import nearest
 from filestore.query.plan import JoinKind, OutputColumn, Plan
 from filestore.query.scope import Relation, Scope, ScopeColumn, relation_of
@@ -128,7 +129,7 @@ class _From:
         alias, names = self._alias(lateral)
         simple = isinstance(query, exp.Select) and not any(v for k, v in query.args.items() if k != "expressions")
         if query is None or not simple or alias is None or self._kind(join) is not JoinKind.CROSS:
-            raise errors.FeatureNotSupported("LATERAL is not supported", position=self.position(lateral))
+            raise not_supported("LATERAL", self.position(lateral))
         binder = ExprBinder(self.context, scope, "LATERAL", self._no_subquery)
         exprs = [binder.bind_settled(x.this if isinstance(x, exp.Alias) else x) for x in query.expressions]
         self._check_names(alias, names, len(exprs))
@@ -141,7 +142,7 @@ class _From:
 
     def factor(self, node: Any, scope: Scope, offset: int) -> Plan:
         if isinstance(node, exp.Lateral):
-            raise errors.FeatureNotSupported("LATERAL is not supported", position=self.position(node))
+            raise not_supported("LATERAL", self.position(node))
         if isinstance(node, exp.Subquery):
             if isinstance(node.this, exp.Table | exp.Subquery) and not isinstance(node.this, exp.Query):
                 return self._parenthesised(node, scope, offset)
@@ -154,9 +155,7 @@ class _From:
             if isinstance(node.this, exp.Anonymous | exp.Func):
                 return self._function(node, scope, offset)
             return self._table(node, scope, offset)
-        raise errors.FeatureNotSupported(
-            f"{type(node).__name__} in FROM is not supported", position=self.position(node)
-        )
+        raise not_supported(f"{type(node).__name__} in FROM", self.position(node))
 
     def _parenthesised(self, node: Any, scope: Scope, offset: int) -> Plan:
         inner = Scope(scope.outer)
@@ -238,10 +237,12 @@ class _From:
                 what = {"sample": "TABLESAMPLE", "ordinality": "WITH ORDINALITY", "version": "FOR SYSTEM_TIME"}.get(
                     key, key.upper()
                 )
-                raise errors.FeatureNotSupported(f"{what} is not supported", position=self.position(node))
+                raise not_supported(what, self.position(node))
         if node.args.get("catalog"):
             raise errors.FeatureNotSupported(
-                "cross-database references are not implemented", position=self.position(node)
+                "cross-database references are not implemented",
+                hint=hint_of("cross-database references"),
+                position=self.position(node),
             )
 
     def _relation(self, schema: str | None, name: str, node: Any) -> tuple[Plan, TableDef | None]:
@@ -318,9 +319,7 @@ class _From:
         return plan
 
     def _no_subquery(self, node: Any, _outer: Scope) -> tuple[Plan, Scope]:
-        raise errors.FeatureNotSupported(
-            "a subquery in LATERAL is not supported", position=self.position(node)
-        )
+        raise not_supported("a subquery in LATERAL", self.position(node))
 
     # -- joins -------------------------------------------------------------------------------------
 
@@ -348,7 +347,7 @@ class _From:
     def _kind(self, join: Any) -> JoinKind:
         side, kind = str(join.args.get("side") or "").upper(), str(join.args.get("kind") or "").upper()
         if kind not in ("", "INNER", "OUTER", "CROSS"):
-            raise errors.FeatureNotSupported(f"{kind} JOIN is not supported", position=self.position(join))
+            raise not_supported(f"{kind} JOIN", self.position(join))
         if side:
             return {"LEFT": JoinKind.LEFT, "RIGHT": JoinKind.RIGHT, "FULL": JoinKind.FULL}[side]
         return JoinKind.CROSS if kind == "CROSS" else JoinKind.INNER
@@ -359,7 +358,7 @@ class _From:
             names = {c.name for c in right.visible}
             return list(dict.fromkeys(c.name for c in left.visible if c.name in names))
         if method:
-            raise errors.FeatureNotSupported(f"{method} JOIN is not supported", position=self.position(join))
+            raise not_supported(f"{method} JOIN", self.position(join))
         using = join.args.get("using")
         return [name_of(n if isinstance(n, exp.Identifier) else n.this) for n in using] if using else None
 

@@ -13,6 +13,7 @@ from filestore.query import plan as p
 from filestore.query.bind_context import Context, name_of, offset_of
 from filestore.query.bind_expr import ExprBinder
 from filestore.query.coerce import can_coerce
+from filestore.query.hints import not_supported
 from filestore.query.plan import Plan
 from filestore.query.scope import Scope
 from filestore.types import INT8
@@ -45,7 +46,7 @@ def refuse_others(context: Context, node: Any, allowed: frozenset[str]) -> None:
             update = value[0].args.get("update")
             what = "SELECT FOR UPDATE" if update else "SELECT FOR SHARE"
             hint = "Under REPEATABLE READ a conflicting update is reported as 40001."
-        raise errors.FeatureNotSupported(f"{what} is not supported", hint=hint, position=position(context, node))
+        raise not_supported(what, position(context, node), hint)
 
 
 def order_outputs(context: Context, node: Any, plan: Plan, subquery: SubqueryBinder) -> Plan:
@@ -100,9 +101,7 @@ def limited(context: Context, node: Any, plan: Plan, subquery: SubqueryBinder) -
     if isinstance(limit, exp.Fetch):
         options = limit.args.get("limit_options")
         if options is not None and (options.args.get("with_ties") or options.args.get("percent")):
-            raise errors.FeatureNotSupported(
-                "FETCH FIRST ... WITH TIES is not supported", position=position(context, limit)
-            )
+            raise not_supported("FETCH FIRST ... WITH TIES", position(context, limit))
         count = limit.args.get("count") or exp.Literal.number(1)
     elif limit is not None:
         count = limit.expression

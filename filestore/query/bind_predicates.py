@@ -88,13 +88,24 @@ class PredicateBinder(BaseBinder):
             raise errors.SqlSyntaxError(
                 "unequal number of entries in row expressions", position=self.operator_position(node, symbol)
             )
+        pairs = [([self.bind(a), self.bind(b)], (a, b)) for a, b in zip(left, right, strict=True)]
         if symbol not in ("=", "<>"):
-            raise self.refuse(f"row comparison with {symbol}", node)
-        pairs = zip(left, right, strict=True)
-        parts = [self.operate(symbol, [self.bind(a), self.bind(b)], exp.EQ(this=a, expression=b)) for a, b in pairs]
+            return self._row_order(symbol, pairs, node)
+        parts = [self.operate(symbol, args, node, operands=nodes) for args, nodes in pairs]
         if len(parts) == 1:
             return parts[0]
         return e.And(BOOL, tuple(parts)) if symbol == "=" else e.Or(BOOL, tuple(parts))
+
+    def _row_order(self, symbol: str, pairs: list[tuple[list[e.Expr], tuple[Any, Any]]], node: Any) -> e.Expr:
+        """`(a, b) < (c, d)` as `a < c OR (a = c AND b < d)`: the first pair that differs decides, a null before it
+        leaves it open."""
+        args, nodes = pairs[-1]
+        found = self.operate(symbol, args, node, operands=nodes)
+        for args, nodes in reversed(pairs[:-1]):
+            before = self.operate(symbol[0], args, node, operands=nodes)
+            equal = self.operate("=", args, node, operands=nodes)
+            found = e.Or(BOOL, (before, e.And(BOOL, (equal, found))))
+        return found
 
     def quantified(self, node: Any, symbol: str, right: Any, *, any_of: bool) -> e.Expr:
         """`a = ANY (...)`: a subquery becomes InSubquery, a constant array an IN list."""

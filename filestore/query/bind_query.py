@@ -16,6 +16,7 @@ from filestore.query.bind_expr import ExprBinder
 from filestore.query.bind_order import SubqueryBinder, order_outputs, position, refuse_others
 from filestore.query.bind_select import Select
 from filestore.query.coerce import can_coerce
+from filestore.query.hints import not_supported
 from filestore.query.plan import OutputColumn, Plan
 from filestore.query.scope import Scope
 from filestore.types import TEXT, Kind, SqlType
@@ -47,9 +48,7 @@ def _bind_body(context: Context, node: Any, outer: Scope | None, *, settle: bool
     if isinstance(node, exp.Table):
         select = exp.Select(expressions=[exp.Star()], from_=exp.From(this=node))
         return Select(context, outer, bind_query, subquery_binder(context)).bind(select, settle=settle)
-    raise errors.FeatureNotSupported(
-        f"{type(node).__name__} is not supported as a query", position=position(context, node)
-    )
+    raise not_supported(f"{type(node).__name__} as a query", position(context, node))
 
 
 # --- WITH -----------------------------------------------------------------------------------------
@@ -57,7 +56,7 @@ def _bind_body(context: Context, node: Any, outer: Scope | None, *, settle: bool
 
 def _bind_with(context: Context, node: Any, with_: Any, outer: Scope | None, *, settle: bool) -> tuple[Plan, Scope]:
     if with_.args.get("recursive"):
-        raise errors.FeatureNotSupported("WITH RECURSIVE is not supported", position=position(context, with_))
+        raise not_supported("WITH RECURSIVE", position(context, with_))
     frame: dict[str, tuple[str, tuple[OutputColumn, ...], list[str]]] = {}
     context.ctes.append(frame)
     plans: list[tuple[str, Plan]] = []
@@ -70,7 +69,9 @@ def _bind_with(context: Context, node: Any, with_: Any, outer: Scope | None, *, 
                 )
             if isinstance(cte.this, exp.Insert | exp.Update | exp.Delete):
                 raise errors.FeatureNotSupported(
-                    "data-modifying statements in WITH are not supported", position=position(context, cte)
+                    "data-modifying statements in WITH are not supported",
+                    hint="Run them before, in the same transaction.",
+                    position=position(context, cte),
                 )
             plan, inner = bind_query(context, cte.this, outer)
             _uncorrelated(inner)

@@ -20,6 +20,7 @@ from filestore.query.bind_expr import ExprBinder
 from filestore.query.bind_from import QueryBinder, bind_from
 from filestore.query.bind_names import output_name
 from filestore.query.bind_order import SubqueryBinder, limited, ordinal, position, refuse_others, sort_key
+from filestore.query.hints import not_supported
 from filestore.query.names import ONLY_AFTER_AS
 from filestore.query.plan import OutputColumn, Plan
 from filestore.query.rules.decorrelate import map_outers
@@ -120,9 +121,7 @@ class Select:
     def _star(self, item: Any) -> list[_Item] | None:
         if isinstance(item, exp.Star):
             if any(item.args.get(k) for k in ("except_", "replace", "rename", "except")):
-                raise errors.FeatureNotSupported(
-                    "* with modifiers is not supported", position=position(self.context, item)
-                )
+                raise not_supported("* with modifiers", position(self.context, item))
             if not self.scope.relations:
                 raise errors.SqlSyntaxError(
                     "SELECT * with no tables specified is not valid", position=position(self.context, item)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from filestore import errors
+from filestore.query.hints import hint_of
 from filestore.types import (
     BY_NAME,
     FLOAT4,
@@ -108,7 +109,9 @@ def resolve_type(words: str, modifiers: tuple[int, ...], position: int | None, a
     """
     name = words.removeprefix("pg_catalog.")
     if array:
-        raise errors.FeatureNotSupported(f"array types are not supported: {name}[]", position=position)
+        raise errors.FeatureNotSupported(
+            f"array types are not supported: {name}[]", hint=hint_of("array types"), position=position
+        )
     if name == "float" and modifiers:
         return _float(modifiers[0])
     if name in UNBUILT_TYPES:
@@ -159,11 +162,13 @@ def _with_precision(kind: Kind, name: str, modifiers: tuple[int, ...], position:
     raise errors.SqlSyntaxError(f'type modifier is not allowed for type "{name}"', position=position)
 
 
-def _type_hint(name: str) -> str | None:
+def _type_hint(name: str) -> str:
     if "serial" in name:
         return "Use an integer type and give the values."
     if name in ("json", "jsonb", "xml"):
         return "Use text."
     if name.startswith("timetz") or name == "time with time zone":
         return "Use time, or timestamp with time zone."
-    return None
+    if name == "money":
+        return "Use numeric(15,2)."
+    return "Use text, and a CHECK constraint over its form."

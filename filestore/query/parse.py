@@ -21,6 +21,7 @@ from sqlglot.tokenizer_core import TokenType
 from filestore import errors
 from filestore.query import lexer
 from filestore.query.clauses import check_clauses
+from filestore.query.hints import not_supported
 from filestore.query.lexer import Piece, Token
 from filestore.query.literal_lists import split_lists
 from filestore.query.names import ONLY_AFTER_AS, RESERVED, resolve_type
@@ -164,7 +165,7 @@ def _check_tokens(text: str, piece: Piece) -> None:
         previous = token.text
         if token.kind in ("bits", "unicode"):
             what = "bit strings" if token.kind == "bits" else "U& strings"
-            raise errors.FeatureNotSupported(f"{what} are not supported", position=token.start + 1)
+            raise not_supported(what, token.start + 1)
         if token.kind == "op" and token.text not in _BUILT_OPERATORS:
             raise _unknown_operator(text, piece, token)
         if token.upper in ("NUMERIC", "DECIMAL", "DEC"):
@@ -178,7 +179,7 @@ def _unknown_operator(text: str, piece: Piece, token: Token) -> errors.Error:
     if token.text == "`":
         return _backquote(text, piece, token)
     if token.text in _UNBUILT_OPERATORS:
-        return errors.FeatureNotSupported(f"operator {token.text} is not supported", position=token.start + 1)
+        return not_supported(f"operator {token.text}", token.start + 1)
     return errors.UndefinedFunction(f"operator does not exist: {token.text}", position=token.start + 1)
 
 

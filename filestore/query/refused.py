@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from filestore import errors
+from filestore.query.hints import not_supported
 from filestore.query.lexer import Token
 
 _OBJECTS: Final = (
@@ -67,16 +68,12 @@ def refusal(tokens: Sequence[Token]) -> errors.Error | None:
     leading = " ".join(words[:3])
     for name, hint in _WHOLE.items():
         if leading == name or leading.startswith(name + " "):
-            return _refused(name, position, hint)
+            return not_supported(name, position, hint)
     if words[0] in ("CREATE", "ALTER", "DROP"):
         return _definition(words, tokens, position)
     if words[:2] == ["SELECT", "INTO"]:
-        return _refused("SELECT INTO", position, None)
+        return not_supported("SELECT INTO", position)
     return None
-
-
-def _refused(name: str, position: int | None, hint: str | None) -> errors.FeatureNotSupported:
-    return errors.FeatureNotSupported(f"{name} is not supported", hint=hint, position=position)
 
 
 def _definition(words: list[str], tokens: Sequence[Token], position: int) -> errors.Error | None:
@@ -86,7 +83,7 @@ def _definition(words: list[str], tokens: Sequence[Token], position: int) -> err
     rest = " ".join(words[at : at + 3])
     for name in sorted(_OBJECTS, key=len, reverse=True):
         if rest == name or rest.startswith(name + " "):
-            return _refused(f"{words[0]} {name}", position, _HINTS.get(name))
+            return not_supported(f"{words[0]} {name}", position, _HINTS.get(name))
     if rest.split(" ")[:1] != ["TABLE"]:
         return None
     if words[0] == "CREATE":
@@ -107,12 +104,12 @@ def _create_table(tokens: Sequence[Token]) -> errors.Error | None:
         if not word:
             continue
         if depth == 0 and word == "AS" and i > 2:
-            return _refused("CREATE TABLE AS", token.start + 1, "Create the table, then INSERT ... SELECT.")
+            return not_supported("CREATE TABLE AS", token.start + 1, "Create the table, then INSERT ... SELECT.")
         if depth == 0 and word == "OF":
-            return _refused("CREATE TABLE OF", token.start + 1, None)
+            return not_supported("CREATE TABLE OF", token.start + 1)
         starts = previous.text in ("(", ",")
         if word == "LIKE" and depth == 1 and starts:
-            return _refused("CREATE TABLE LIKE", token.start + 1, "List the columns.")
+            return not_supported("CREATE TABLE LIKE", token.start + 1, "List the columns.")
         if depth > 1 or (starts and word not in ("FOREIGN", "EXCLUDE")):
             continue
         pair = f"{word} {tokens[i + 1].upper}" if i + 1 < len(tokens) else word
@@ -121,8 +118,7 @@ def _create_table(tokens: Sequence[Token]) -> errors.Error | None:
             if clause in (word, pair, triple):
                 if word == "DEFERRABLE" and previous.upper == "NOT":
                     continue
-                verb = "are" if what.endswith("s") and not what.isupper() else "is"
-                return errors.FeatureNotSupported(f"{what} {verb} not supported", position=token.start + 1)
+                return not_supported(what, token.start + 1)
     return None
 
 
@@ -142,17 +138,17 @@ def _alter_table(tokens: Sequence[Token]) -> errors.Error | None:
     position = tokens[at].start + 1
     if words[0] != "ADD":
         action = " ".join(w for w in words[:2] if w)
-        return _refused(f"ALTER TABLE ... {action}", position, None) if words[0] else None
+        return not_supported(f"ALTER TABLE ... {action}", position) if words[0] else None
     rule = words[3] if words[1:2] == ["CONSTRAINT"] and len(words) > 3 else words[1] if len(words) > 1 else ""
     if rule in ("PRIMARY", "UNIQUE", "CHECK"):
         tail = [t.upper for t in tokens[at:]]
         if "USING" in tail and "INDEX" in tail:
-            return _refused("ADD CONSTRAINT USING INDEX", position, None)
+            return not_supported("ADD CONSTRAINT USING INDEX", position)
         if "VALID" in tail:
-            return _refused("NOT VALID", position, None)
+            return not_supported("NOT VALID", position)
         return None
     if rule == "FOREIGN":
-        return errors.FeatureNotSupported("FOREIGN KEY constraints are not supported", position=position)
+        return not_supported("FOREIGN KEY constraints", position)
     if rule == "EXCLUDE":
-        return errors.FeatureNotSupported("EXCLUDE constraints are not supported", position=position)
-    return _refused("ALTER TABLE ... ADD COLUMN", position, None)
+        return not_supported("EXCLUDE constraints", position)
+    return not_supported("ALTER TABLE ... ADD COLUMN", position)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from filestore import errors
 from filestore.query import expr as e
+from filestore.query.hints import not_supported
 from filestore.query.names import nearest
 from filestore.query.plan import OutputColumn, Plan
 from filestore.storage.schema import TableDef
@@ -173,7 +174,7 @@ def _system_column(relation: Relation, name: str, position: int | None) -> Scope
     if not relation.oid or name not in ("tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"):
         return None
     if name != "tableoid":
-        raise errors.FeatureNotSupported(f"system column {name} is not supported", position=position)
+        raise not_supported(f"system column {name}", position)
     return ScopeColumn(name, e.Const(OID, relation.oid), OutputColumn(name, OID, relation.oid, -6))
 
 

@@ -117,7 +117,8 @@ def _sql_type(path: str, field: pa.Field) -> SqlType:
         return arrow.sql_type(field.type)
     except errors.FeatureNotSupported:
         raise errors.FeatureNotSupported(
-            f'column "{field.name}" of file "{path}" has type {field.type}, which is not supported'
+            f'column "{field.name}" of file "{path}" has type {field.type}, which is not supported',
+            hint="Write the file with another type: docs/reference/types.md lists those that are read.",
         ) from None
 
 

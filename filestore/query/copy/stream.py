@@ -97,7 +97,7 @@ class CopyReader(ABC):
         self._started = False
         self._state = np.zeros(8, np.int64)
         if not types:
-            raise errors.FeatureNotSupported("COPY without columns is not supported")
+            raise errors.FeatureNotSupported("COPY without columns is not supported", hint="Name a column.")
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[CopyChunk]:
         """Takes bytes in; returns the rows that became complete. Errors with 22P04 and those of the values."""
