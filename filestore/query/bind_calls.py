@@ -17,6 +17,7 @@ from filestore.query.bind_predicates import PredicateBinder
 from filestore.query.bind_types import sql_type
 from filestore.query.coerce import AMBIGUOUS, can_coerce, select
 from filestore.query.interval_text import FIELDS, parse_interval
+from filestore.query.unbuilt import UNBUILT_FUNCTIONS
 from filestore.types import (
     BOOL,
     DATE,
@@ -205,7 +206,7 @@ class CallBinder(PredicateBinder):
 
     def arguments(self, name: str, node: Any) -> list[e.Expr]:
         """The bound arguments of a call that is no aggregate. Errors with 42883 for f(*), 42809 for f(DISTINCT x)."""
-        if name in f.UNSUPPORTED_FUNCTIONS:
+        if name in UNBUILT_FUNCTIONS:
             raise self.refuse(f"function {name}()", node)
         for item in node.expressions:
             if isinstance(item, exp.Star):
@@ -231,7 +232,7 @@ class CallBinder(PredicateBinder):
             return e.Call(f.KEYWORD_FUNCTIONS[name], name, ())
         if len(args) == 1 and (cast := self._functional_cast(name, args[0], node)) is not None:
             return cast
-        if name in f.UNSUPPORTED_FUNCTIONS:
+        if name in UNBUILT_FUNCTIONS:
             raise self.refuse(f"function {name}()", node)
         # the functions behind SQL's own syntax are pg_catalog's, whatever the search path
         schema = "" if isinstance(node, exp.Anonymous) else "pg_catalog."

@@ -273,7 +273,7 @@ class _From:
         if name not in SET_FUNCTIONS:
             raise errors.FeatureNotSupported(
                 f"function {name}() in FROM is not supported",
-                hint="generate_series() is.",
+                hint="FROM takes generate_series() and unnest().",
                 position=self.position(node),
             )
         from filestore.query.bind_query import subquery_binder

@@ -386,25 +386,6 @@ hand."""
 
 AGGREGATE_NAMES: Final = frozenset(AGGREGATES) | {"count", "string_agg"}
 
-UNSUPPORTED_FUNCTIONS: Final = frozenset(
-    {
-        "array_agg", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "bit_and", "bit_or",
-        "mode", "percentile_cont", "percentile_disc", "corr", "covar_pop", "covar_samp", "regr_slope",
-        "regr_r2", "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead",
-        "first_value", "last_value", "nth_value", "nextval", "currval", "setval", "lastval", "unnest",
-        "pg_advisory_lock", "pg_advisory_unlock", "regexp_replace",
-        "regexp_match", "regexp_matches", "regexp_split_to_table", "regexp_split_to_array", "to_json",
-        "to_jsonb", "row_to_json", "json_build_object", "jsonb_build_object", "make_interval", "overlay",
-        "to_tsvector", "to_tsquery", "xmlagg", "pg_sleep_for", "pg_sleep_until", "pg_notify", "pg_export_snapshot",
-        "generate_series", "grouping", "bit_length", "quote_nullable", "degrees", "radians", "sin", "cos", "tan", "cot",
-        "asin", "acos", "atan", "atan2", "div", "gcd", "lcm", "factorial", "width_bucket", "scale", "min_scale",
-        "trim_scale", "to_number", "bit_count", "regexp_like", "regexp_count", "regexp_instr", "regexp_substr",
-        "make_time", "make_timestamptz", "date_bin", "isfinite", "string_to_table", "parse_ident", "normalize",
-        "setseed", "num_nulls", "num_nonnulls", "timeofday",
-    }
-)  # fmt: skip
-"""Functions of PostgreSQL 15 that are refused by name (0A000) rather than reported as unknown (42883)."""
-
 
 def _collect() -> dict[str, tuple[Overload, ...]]:
     table: dict[str, list[Overload]] = {}

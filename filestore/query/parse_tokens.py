@@ -3,11 +3,13 @@
 - The names of called functions are marked, so that a plain call is built and name and arguments are left alone.
 - INTERVAL literals become calls of `names.INTERVAL_LITERAL`: sqlglot would take a following alias for a unit.
 - UNKNOWN behind IS becomes a literal of its own: sqlglot would read NULL.
+- `oid[]` becomes pg_catalog.oid[]: sqlglot knows no arrays of such types by their plain names.
 - `date '2020-01-01'::text` gets parentheses: sqlglot reads it as date ('2020-01-01'::text).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final
 
 from sqlglot.tokenizer_core import TokenType
@@ -44,7 +46,7 @@ def prepared(tokens: list[Any]) -> list[Any]:
     tokens = _interval_literals(tokens)
     _mark_calls(tokens)
     _mark_unknown(tokens)
-    return _typed_literals_first(tokens)
+    return _typed_literals_first(_qualified_items(tokens))
 
 
 def _mark_calls(tokens: list[Any]) -> None:
@@ -75,6 +77,23 @@ def _mark_unknown(tokens: list[Any]) -> None:
             at = i - 2 if tokens[i - 1].text.lower() == "not" else i - 1
             if tokens[at].token_type is TokenType.IS:
                 token.token_type, token.text = TokenType.STRING, UNKNOWN_TRUTH
+
+
+def _qualified_items(tokens: list[Any]) -> list[Any]:
+    """`oid[]` as pg_catalog.oid[]: sqlglot takes brackets behind such a type only where its name is qualified."""
+    at = [
+        i
+        for i, (token, after) in enumerate(pairwise(tokens))
+        if token.token_type is TokenType.OBJECT_IDENTIFIER
+        and after.token_type is TokenType.L_BRACKET
+        and (i == 0 or tokens[i - 1].token_type is not TokenType.DOT)
+    ]
+    for i in reversed(at):
+        beside = tokens[i]
+        tokens[i:i] = [
+            _punctuation(TokenType.VAR, "pg_catalog", beside), _punctuation(TokenType.DOT, ".", beside)
+        ]  # fmt: skip
+    return tokens
 
 
 _LITERAL_TYPES: Final = frozenset(

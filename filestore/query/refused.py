@@ -56,7 +56,7 @@ _TABLE_CLAUSES: Final[tuple[tuple[str, str], ...]] = (
     ("GENERATED", "generated columns"), ("EXCLUDE", "EXCLUDE constraints"), ("INHERITS", "INHERITS"),
     ("PARTITION", "partitioned tables"), ("COLLATE", "COLLATE"), ("TABLESPACE", "TABLESPACE"),
     ("DEFERRABLE", "DEFERRABLE constraints"), ("INITIALLY DEFERRED", "DEFERRABLE constraints"),
-    ("NULLS NOT DISTINCT", "NULLS NOT DISTINCT"), ("INCLUDE", "INCLUDE"),
+    ("ON COMMIT", "temporary tables"), ("NULLS NOT DISTINCT", "NULLS NOT DISTINCT"), ("INCLUDE", "INCLUDE"),
 )  # fmt: skip
 
 
@@ -118,6 +118,8 @@ def _create_table(tokens: Sequence[Token]) -> errors.Error | None:
             if clause in (word, pair, triple):
                 if word == "DEFERRABLE" and previous.upper == "NOT":
                     continue
+                if word == "GENERATED" and "IDENTITY" in [t.upper for t in tokens[i + 1 : i + 5]]:
+                    what = "identity columns"
                 return not_supported(what, token.start + 1)
     return None
 

@@ -1,0 +1,43 @@
+"""PostgreSQL 15's functions that are not built: refused by name (0A000), where an unknown name is 42883.
+
+Those of its manual's chapter 9. What only operators, types and indexes call is as unknown here as what does not exist.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_NAMES: Final = """
+_pg_expandarray acos acosd acosh array_agg array_dims array_fill array_ndims array_positions array_prepend
+array_replace array_to_json asin asind asinh atan atan2 atan2d atand atanh bit_and bit_count bit_length bit_or
+bit_xor convert convert_from convert_to corr cos cosd cosh cot cotd covar_pop covar_samp cume_dist currval date_bin
+degrees dense_rank div factorial first_value gcd generate_series generate_subscripts get_bit get_byte grouping
+has_parameter_privilege is_normalized isfinite json_agg json_array_elements json_array_elements_text
+json_array_length json_build_array json_build_object json_each json_each_text json_extract_path
+json_extract_path_text json_object json_object_agg json_object_keys json_populate_record json_populate_recordset
+json_strip_nulls json_to_record json_to_recordset json_typeof jsonb_agg jsonb_array_elements
+jsonb_array_elements_text jsonb_array_length jsonb_build_array jsonb_build_object jsonb_each jsonb_each_text
+jsonb_extract_path jsonb_extract_path_text jsonb_insert jsonb_object jsonb_object_agg jsonb_object_keys
+jsonb_path_exists jsonb_path_match jsonb_path_query jsonb_path_query_array jsonb_path_query_first
+jsonb_populate_record jsonb_populate_recordset jsonb_pretty jsonb_set jsonb_set_lax jsonb_strip_nulls
+jsonb_to_record jsonb_to_recordset jsonb_typeof lag last_value lastval lcm lead make_interval make_time
+make_timestamptz min_scale mode nextval normalize nth_value ntile num_nonnulls num_nulls overlay
+parse_ident percent_rank percentile_cont percentile_disc pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock
+pg_advisory_unlock_shared pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_blocking_pids pg_client_encoding
+pg_collation_for pg_column_compression pg_column_size pg_current_snapshot pg_current_wal_lsn pg_current_xact_id
+pg_current_xact_id_if_assigned pg_describe_object pg_export_snapshot pg_get_function_arg_default pg_get_keywords
+pg_identify_object pg_jit_available pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp
+pg_listening_channels pg_notify pg_options_to_table pg_partition_tree pg_read_binary_file pg_read_file
+pg_relation_filepath pg_reload_conf pg_safe_snapshot_blocking_pids pg_sequence_last_value pg_show_all_settings
+pg_size_bytes pg_sleep_for pg_sleep_until pg_stat_reset pg_switch_wal pg_terminate_backend pg_timezone_names
+pg_trigger_depth pg_try_advisory_lock pg_try_advisory_lock_shared pg_try_advisory_xact_lock
+pg_try_advisory_xact_lock_shared pg_wal_lsn_diff pg_xact_commit_timestamp pg_xact_status quote_nullable radians
+range_agg rank regexp_count regexp_instr regexp_like regexp_match regexp_matches regexp_replace
+regexp_split_to_array regexp_split_to_table regexp_substr regr_avgx regr_avgy regr_count regr_intercept regr_r2
+regr_slope regr_sxx regr_sxy regr_syy row_number row_to_json scale set_bit set_byte setseed setval sha224 sha256
+sha384 sha512 sin sind sinh string_to_table tan tand tanh timeofday to_json to_jsonb to_number to_regcollation
+to_regoper to_regoperator to_regprocedure to_regrole to_tsquery to_tsvector trim_array trim_scale
+txid_current_if_assigned txid_current_snapshot txid_status unistr unnest width_bucket xml_is_well_formed xmlagg
+xmlcomment xpath xpath_exists
+"""
+UNBUILT_FUNCTIONS: Final = frozenset(_NAMES.split())
