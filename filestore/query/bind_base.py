@@ -38,7 +38,7 @@ _REFUSED_NODES: Final[dict[str, str]] = {
     "Window": "window functions", "WithinGroup": "WITHIN GROUP", "JSONExtract": "json operators",
     "JSONExtractScalar": "json operators", "Bracket": "array subscripts", "Collate": "COLLATE",
     "Array": "array constructors", "HexString": "bit strings", "BitString": "bit strings",
-    "Dot": "field selection", "Overlay": "overlay()", "ArrayContainsAll": "array operators",
+    "Dot": "field selection", "ArrayContainsAll": "array operators",
     "ArrayOverlaps": "array operators", "Lambda": "named arguments", "Kwarg": "named arguments",
     "Rollup": "ROLLUP", "Cube": "CUBE", "GroupingSets": "GROUPING SETS", "CurrentTime": "CURRENT_TIME",
     "Operator": "OPERATOR()", "Variadic": "VARIADIC", "Order": "ORDER BY in an aggregate",

@@ -192,10 +192,11 @@ class CallBinder(PredicateBinder):
         return self.call_named(name, self.arguments(name, node), node)
 
     def quoted_literal(self, node: Any) -> e.Expr:
-        """quote_literal(any type): of its text."""
-        args = self.arguments("quote_literal", node)
+        """quote_literal(any type), quote_nullable(any type): of its text."""
+        name = name_of(node.this)
+        args = self.arguments(name, node)
         texts = [a if a.type.info.category in ("S", "X") else self.coercion.cast(a, TEXT, False) for a in args]
-        return self.call_named("quote_literal", texts, node)
+        return self.call_named(name, texts, node)
 
     def type_of(self, node: Any) -> e.Expr:
         """pg_typeof(): of a literal that nothing has given a type it is unknown."""
@@ -406,6 +407,11 @@ class CallBinder(PredicateBinder):
         if node.args.get("expression") is not None:
             args.append(self.bind(node.expression))
         return self.call_named(name, args, node)
+
+    def overlay(self, node: Any) -> e.Expr:
+        """overlay(text PLACING text FROM n [FOR n]), and the same with commas."""
+        parts = (node.this, node.expression, node.args.get("from_"), node.args.get("for_"))
+        return self.call_named("overlay", [self.bind(x) for x in parts if x is not None], node)
 
     def find_position(self, node: Any) -> e.Expr:
         return self.call_named("position", [self.bind(node.this), self.bind(node.args["substr"])], node)

@@ -26,6 +26,7 @@ class ExprBinder(ArrayBinder):
         "least": lambda self, node: self.extreme(node, "least"),
         "row": CallBinder.row,
         "quote_literal": CallBinder.quoted_literal,
+        "quote_nullable": CallBinder.quoted_literal,
         "pg_typeof": CallBinder.type_of,
         INTERVAL_LITERAL: CallBinder.interval,
     }
@@ -67,6 +68,7 @@ class ExprBinder(ArrayBinder):
         exp.Extract: CallBinder.extract,
         exp.Substring: CallBinder.substring,
         exp.Trim: CallBinder.trim,
+        exp.Overlay: CallBinder.overlay,
         exp.StrPosition: CallBinder.find_position,
         exp.CurrentDate: CallBinder.moment,
         exp.CurrentTimestamp: CallBinder.moment,

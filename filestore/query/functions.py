@@ -235,6 +235,12 @@ def _strings(add: Callable[..., None]) -> None:
     add("concat_ws", t, (t, t), variadic=True)
     add("format", t, (t,), variadic=True)
     add("encode", t, (BYTEA, t))
+    add("quote_nullable", t, (t,))
+    add("bit_length", i, (t,), (BYTEA,), (BPCHAR,))
+    add("overlay", t, (t, t, i), (t, t, i, i))
+    add("overlay", BYTEA, (BYTEA, BYTEA, i), (BYTEA, BYTEA, i, i))
+    for name in ("sha224", "sha256", "sha384", "sha512"):
+        add(name, BYTEA, (BYTEA,))
     add("decode", BYTEA, (t, t))
 
 
@@ -257,6 +263,22 @@ def _numbers(add: Callable[..., None]) -> None:
     add("random", f, ())
     for t in (*INTEGERS, n):
         add("mod", t, (t, t))
+    for name in (
+        "sin", "cos", "tan", "cot", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh",
+        "degrees", "radians",
+    ):  # fmt: skip
+        add(name, f, (f,))
+    add("atan2", f, (f, f))
+    add("div", n, (n, n), runs_as="quotient")
+    for t in (INT4, INT8, n):
+        add("gcd", t, (t, t))
+        add("lcm", t, (t, t))
+    add("factorial", n, (INT8,))
+    add("scale", INT4, (n,))
+    add("min_scale", INT4, (n,))
+    add("trim_scale", n, (n,))
+    for name in ("num_nulls", "num_nonnulls"):
+        add(name, INT4, (ANY,), variadic=True)
 
 
 def _times_and_dates(add: Callable[..., None]) -> None:
@@ -272,6 +294,10 @@ def _times_and_dates(add: Callable[..., None]) -> None:
     add("pg_sleep", VOID, (FLOAT8,))
     add("make_date", DATE, (INT4, INT4, INT4))
     add("make_timestamp", TIMESTAMP, (INT4, INT4, INT4, INT4, INT4, FLOAT8))
+    add("make_time", TIME, (INT4, INT4, FLOAT8))
+    for t in (TIMESTAMP, TIMESTAMPTZ):
+        add("date_bin", t, (INTERVAL, t, t))
+    add("isfinite", BOOL, (DATE,), (TIMESTAMP,), (TIMESTAMPTZ,), (INTERVAL,))
     add("to_char", TEXT, *((t, TEXT) for t in (TIMESTAMP, TIMESTAMPTZ, INTERVAL, INT4, INT8, NUMERIC, FLOAT8)))
     add("to_date", DATE, (TEXT, TEXT))
     add("to_timestamp", TIMESTAMPTZ, (FLOAT8,), (TEXT, TEXT))

@@ -43,7 +43,6 @@ HINTS: Final[dict[str, str]] = {
     "array": _ARRAYS, "ARRAY": _ARRAYS, "DISTINCT in this place": "Use SELECT DISTINCT in a subquery.",
     "json operators": _JSON, "named arguments": "Give the arguments by place.",
     "VARIADIC": "Give the arguments one by one.", "CURRENT_TIME": "Use LOCALTIME.",
-    "overlay()": "Put left() and substr() together with ||.",
     "bit strings": "Use an integer with & | # << >>, or bytea.", "U& strings": "Use E'\\u0061', or the letter itself.",
     "a precision of the current time": "Use date_trunc.",
     "Overlaps": "Compare the ends: a.first < b.last AND b.first < a.last.",
@@ -62,6 +61,8 @@ HINTS: Final[dict[str, str]] = {
     "function bit_and": "Use bool_and over x & 1, x & 2 ...", "function bit_or": "Use bool_or over x & 1, x & 2 ...",
     "function covar": "Use avg(x * y) - avg(x) * avg(y).",
     "function corr": "Use (avg(x * y) - avg(x) * avg(y)) / (stddev_pop(x) * stddev_pop(y)).",
+    "function setseed": "Values of random() cannot be repeated: keep them in a table.",
+    "function sind": "Use sin(radians(x)), and so for the others of degrees.",
     "function string_to_table": "Use split_part with generate_series.",
     **{f"function {name}()": _RANKS for name in (
         "row_number", "rank", "dense_rank", "percent_rank", "cume_dist", "ntile", "lag", "lead", "first_value",

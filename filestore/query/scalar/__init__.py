@@ -18,6 +18,7 @@ from filestore.query.scalar import (
     patterns,
     session,
     strings,
+    trigonometry,
 )
 from filestore.query.scalar.registry import IMPLEMENTATIONS
 
@@ -32,4 +33,5 @@ __all__ = [
     "patterns",
     "session",
     "strings",
+    "trigonometry",
 ]

@@ -30,7 +30,7 @@ from filestore.query.scalar.moments import (
     zone_of,
 )
 from filestore.query.scalar.registry import checked, constant_bytes, strict
-from filestore.query.vectors import from_decimals, from_python, interval_fields, per_value, to_python
+from filestore.query.vectors import bools, broadcast, from_decimals, from_python, interval_fields, per_value, to_python
 from filestore.query.zone_abbreviations import ABBREVIATIONS
 from filestore.storage.vector import Array, Vector
 from filestore.types import Kind, SqlType
@@ -406,6 +406,39 @@ def _moment(year: int, month: int, day: int, hour: int, minute: int, second: flo
 @checked("make_timestamp")
 def _make_timestamp(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     return per_value(args, length, result, _moment)
+
+
+def _time(hour: int, minute: int, second: float) -> int:
+    return _moment(1970, 1, 1, hour, minute, second)
+
+
+@checked("make_time")
+def _make_time(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return per_value(args, length, result, _time)
+
+
+@strict("isfinite")
+def _isfinite(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    endless = args[0].type.kind is not Kind.INTERVAL and is_infinite(args[0])
+    return bools(~np.broadcast_to(endless, len(args[0])))
+
+
+@checked("date_bin")
+def _date_bin(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    months, days, micros = interval_fields(args[0])
+    if months.any():
+        raise errors.FeatureNotSupported(
+            "timestamps cannot be binned into intervals containing months or years", hint="Use date_trunc."
+        )
+    stride = days * DAY_US + micros
+    if (stride <= 0).any():
+        raise errors.DatetimeOverflow("stride must be greater than zero")
+    source, origin = broadcast(args[1], length), args[2]
+    endless = is_infinite(source)
+    if is_infinite(origin).any():
+        raise errors.DatetimeOverflow("origin out of range")
+    binned = origin.data + (source.data - origin.data) // stride * stride
+    return Vector(result, np.where(endless, source.data, binned))
 
 
 def timestamp_of_epoch(seconds: float) -> int:

@@ -13,8 +13,8 @@ import numpy as np
 from filestore import errors
 from filestore.query.scalar import decimals
 from filestore.query.scalar.arithmetic import INTEGER_BOUNDS, check_floats, check_underflow, out_of_range
-from filestore.query.scalar.registry import FLOATS, checked, implement, strict
-from filestore.query.vectors import broadcast
+from filestore.query.scalar.registry import FLOATS, checked, implement, result_size, strict
+from filestore.query.vectors import EXACT, broadcast, from_python, per_value, to_decimals
 from filestore.storage.vector import Vector
 from filestore.types import INTEGER_KINDS, Kind, SqlType
 
@@ -132,3 +132,103 @@ def _pi(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext)
 @implement("random")
 def _random(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     return Vector(result, np.random.default_rng(random.SystemRandom().getrandbits(64)).random(length))
+
+
+# --- numerics by their digits ----------------------------------------------------------------------------------------
+
+
+def _quotient(left: Decimal, right: Decimal) -> Decimal:
+    if left.is_nan() or right.is_nan():
+        return Decimal("NaN")
+    if not right:
+        raise errors.DivisionByZero("division by zero")
+    if not left.is_finite():
+        return left * (1 if right > 0 else -1) if right.is_finite() else Decimal("NaN")
+    return decimals.positive_zero(EXACT.divide_int(left, right)) if right.is_finite() else Decimal(0)
+
+
+@checked("quotient")
+def _div(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return decimals.by_objects(args, length, result, _quotient)
+
+
+def _common(name: str, integers: Callable[[int, int], int]) -> None:
+    """gcd or lcm. Numerics are looked at as integers at the larger of their scales."""
+
+    def exact(left: Decimal, right: Decimal) -> Decimal:
+        if not (left.is_finite() and right.is_finite()):
+            return Decimal("NaN")
+        scale = max(decimals.display_scale(left), decimals.display_scale(right))
+        pair = (int(EXACT.scaleb(v, scale)) for v in (left, right))
+        return EXACT.scaleb(Decimal(integers(*pair)), -scale)
+
+    @checked(name)
+    def run(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+        if result.kind is Kind.NUMERIC:
+            return decimals.by_objects(args, length, result, exact)
+        pairs = zip(*(broadcast(a, length).data.tolist() for a in args), strict=True)
+        values = [integers(a, b) for a, b in pairs]
+        if values and max(values) >= INTEGER_BOUNDS[result.kind]:
+            raise out_of_range(result.kind)
+        return Vector(result, np.array(values, result.dtype))
+
+
+_common("gcd", math.gcd)
+_common("lcm", math.lcm)
+
+FACTORIAL_MAX = 32177  # that of the next number has too many digits for a numeric
+
+
+def _factorial_of(number: int) -> Decimal:
+    if number < 0:
+        raise errors.NumericOutOfRange("factorial of a negative number is undefined")
+    if number > FACTORIAL_MAX:
+        raise errors.NumericOutOfRange("value overflows numeric format")
+    return Decimal(math.factorial(number))
+
+
+@checked("factorial")
+def _factorial(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return per_value(args, length, result, _factorial_of)
+
+
+def _least_scale(value: Decimal) -> int:
+    """Digits behind the point up to the last that is not zero."""
+    return max(-int(value.normalize(EXACT).as_tuple().exponent), 0)
+
+
+def _scale(name: str, digits: Callable[[Decimal], int]) -> None:
+    @checked(name)
+    def run(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+        values = to_decimals(args[0]).data.tolist()
+        return from_python(result, [digits(v) if v.is_finite() else None for v in values])
+
+
+_scale("scale", decimals.display_scale)
+_scale("min_scale", _least_scale)
+
+
+def _trimmed(value: Decimal) -> Decimal:
+    return EXACT.quantize(value, Decimal((0, (1,), -_least_scale(value)))) if value.is_finite() else value
+
+
+@checked("trim_scale")
+def _trim_scale(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return decimals.by_objects(args, length, result, _trimmed)
+
+
+def _counting(name: str, nulls: bool) -> None:
+    """How many of the arguments are null, or are not."""
+
+    @implement(name)
+    def run(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+        size = result_size(args, length)
+        out = np.zeros(size, np.int32)
+        for vector in args:
+            valid = np.ones(1, np.bool_) if vector.valid is None else vector.valid
+            out += valid != nulls
+        return Vector(result, out)
+
+
+_counting("num_nulls", True)
+_counting("num_nonnulls", False)

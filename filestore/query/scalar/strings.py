@@ -276,6 +276,30 @@ _value_function("quote_ident", quote_ident)
 _value_function("quote_literal", quote_literal)
 
 
+@implement("quote_nullable")
+def _quote_nullable(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
+    return from_python(result, ["NULL" if v is None else quote_literal(v) for v in to_python(args[0])])
+
+
+@strict("bit_length")
+def _bit_length(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:
+    return Vector(result, _octet_length(args, length, result, ctx).data * 8)
+
+
+def _overlay(value: Any, piece: Any, start: int, count: int | None = None) -> Any:
+    if start <= 0:
+        raise errors.SubstringError("negative substring length not allowed")
+    behind = start + (len(piece) if count is None else count)
+    if behind > 0x7FFFFFFF:
+        raise errors.NumericOutOfRange("integer out of range")
+    return value[: start - 1] + piece + value[max(behind - 1, 0) :]
+
+
+_value_function("overlay", _overlay)
+for _digest in ("sha224", "sha256", "sha384", "sha512"):
+    _value_function(_digest, lambda data, name=_digest: hashlib.new(name, data).digest())
+
+
 @strict("to_hex")
 def _to_hex(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
     mask = (1 << 32) - 1 if args[0].type.kind is Kind.INT4 else (1 << 64) - 1

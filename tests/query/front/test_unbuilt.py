@@ -12,7 +12,7 @@ from tests.query.front.fixture_catalog import FixtureCatalog
 
 # What PostgreSQL spells as syntax, and so has no function of that name.
 SYNTAX = {"grouping"}
-ARGUMENTS = {"overlay": "'abc' PLACING 'x' FROM 2", "normalize": "'a'"}
+ARGUMENTS = {"normalize": "'a'"}
 
 
 def test_postgresql_has_them(postgres: object) -> None:
