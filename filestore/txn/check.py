@@ -8,14 +8,13 @@ and collects findings, the first few of a kind in words.
 
 A table is checked piece by piece, and each piece compares what is there at one moment, so that statements go on in
 between: a segment's versions, the count of live rows, an index's pages, SLICE_ROWS of its entries, SLICE_ROWS of rows.
-What one piece has seen, the next does not believe.
+What one piece has seen, the next does not believe. Segments that are begun meanwhile are left to the next check.
 
 Thread rule: any thread; holds the engine lock for one piece at a time. Not here: repairs, and values that no key has.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -66,17 +65,14 @@ def _check_table(engine: Engine, definition: TableDef) -> list[Finding]:
             # Who dropped or truncated it meanwhile left nothing to be checked.
             if engine.tables.get(table.storage_id) is not table or next(pieces, None) is None:
                 return findings
-        time.sleep(0)  # whoever waits for the lock is woken before it is taken again
 
 
 def _pieces(engine: Engine, table: Table, findings: list[Finding]) -> Iterator[bool]:
     """One piece for each value. Findings are added when all of their kind have been counted."""
     problems = Problems(table.definition.qualified_name)
-    number = 0
-    while number < len(table.segments):
+    for number in range(len(table.segments)):
         marks = [txn.mark for txn in engine.manager.active.values()]
         rows_check.check_segment(table, number, marks, problems)
-        number += 1
         yield True
     rows_check.check_count(table, problems)
     findings += problems.findings()
@@ -104,8 +100,7 @@ def _key_pieces(table: Table, key: StoredKey, problems: Problems) -> Iterator[No
     while len(records := cursor.fetch(SLICE_ROWS)):
         _check_entries(table, records, problems)
         yield
-    number = 0
-    while number < len(table.segments):
+    for number in range(len(table.segments)):
         low, high = 0, 1
         while low < high:
             segment = table.segments[number]
@@ -115,7 +110,6 @@ def _key_pieces(table: Table, key: StoredKey, problems: Problems) -> Iterator[No
             if len(addresses):
                 _check_rows(table, key, addresses, problems)
                 yield
-        number += 1
 
 
 def _check_entries(table: Table, records: Array, problems: Problems) -> None:
