@@ -65,8 +65,8 @@ def describe(session: Session, statement: s.Statement) -> tuple[OutputColumn, ..
     match statement.utility:
         case s.ShowVariable(name=name):
             return settings.show_columns(name)
-        case s.Explain(options=options):
-            return explaining.columns(options)
+        case s.Explain():
+            return explaining.columns()
         case s.Execute(name=name):
             return session.named(name).columns
         case s.Fetch(cursor=cursor, move=False):

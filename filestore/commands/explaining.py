@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filestore.planning import Planned
 from filestore.query import plan as p
@@ -54,7 +54,6 @@ def _run_measured(
     job.value()
 
 
-def columns(options: tuple[tuple[str, Any], ...]) -> tuple[OutputColumn, ...]:
+def columns() -> tuple[OutputColumn, ...]:
     """EXPLAIN's one column."""
-    del options
     return (OutputColumn("QUERY PLAN", TEXT),)

@@ -136,7 +136,7 @@ class _From:
         unnamed = query.expressions[len(names) :]
         given = names + [name_of(x.args["alias"]) if isinstance(x, exp.Alias) else output_name(x) for x in unnamed]
         columns = [ScopeColumn(n, x, OutputColumn(n, x.type)) for n, x in zip(given, exprs, strict=True)]
-        scope.add(Relation(alias, columns, aliased=True))
+        scope.add(Relation(alias, columns))
 
     # -- factors -----------------------------------------------------------------------------------
 
@@ -167,7 +167,7 @@ class _From:
         columns = [
             ScopeColumn(names[i] if i < len(names) else c.name, c.expr, c.output) for i, c in enumerate(inner.visible)
         ]
-        scope.add(Relation(alias, columns, aliased=True))
+        scope.add(Relation(alias, columns))
         return plan
 
     def _alias(self, node: Any) -> tuple[str | None, list[str]]:
@@ -215,7 +215,6 @@ class _From:
         relation = relation_of(plan, alias or name, offset, names)
         self._check_names(alias or name, names, len(plan.columns))
         relation.table = table
-        relation.aliased = alias is not None
         relation.oid = self._oid(plan, table)
         if alias is None and table is not None:
             relation.schema = table.schema

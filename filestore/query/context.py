@@ -58,10 +58,6 @@ class Cancel:
             self.check()
 
     @property
-    def requested(self) -> bool:
-        return self._requested
-
-    @property
     def used(self) -> bool:
         """Whether it can still stop a statement that it was not made for: it was set, or has a deadline."""
         return self._deadline_us != 0 or self._requested

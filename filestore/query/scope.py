@@ -65,7 +65,6 @@ class Relation:
     columns: list[ScopeColumn]
     table: TableDef | None = None
     schema: str | None = None
-    aliased: bool = False
     oid: int = 0
 
 

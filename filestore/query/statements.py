@@ -244,8 +244,6 @@ class Explain(Utility):
 @dataclass(frozen=True, slots=True)
 class Vacuum(Utility):
     tables: tuple[Name, ...]
-    analyze: bool = False
-    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +340,6 @@ class DropTable(Utility):
 @dataclass(frozen=True, slots=True)
 class Truncate(Utility):
     tables: tuple[Name, ...]
-    restart_identity: bool = False
     cascade: bool = False
 
 

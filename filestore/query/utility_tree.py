@@ -283,13 +283,13 @@ def _vacuum_options(_b: Builder, tree: Any) -> st.Utility:
     for name in options:
         if name not in _VACUUM_OPTIONS:
             raise errors.SqlSyntaxError(f'unrecognized VACUUM option "{name}"')
-    return st.Vacuum(
-        _relations(tree), truth("analyze", options.get("analyze", False)), truth("full", options.get("full", False))
-    )
+    for name in ("analyze", "full"):  # it does the same with and without them
+        truth(name, options.get(name, False))
+    return st.Vacuum(_relations(tree))
 
 
 def _vacuum_words(_b: Builder, tree: Any) -> st.Utility:
-    return st.Vacuum(_relations(tree), has(tree, "ANALYZE") or has(tree, "ANALYSE"), has(tree, "FULL"))
+    return st.Vacuum(_relations(tree))
 
 
 def _lock(_b: Builder, tree: Any) -> st.Utility:
@@ -307,7 +307,7 @@ def _cascade(tree: Any) -> bool:
 
 
 def _truncate(_b: Builder, tree: Any) -> st.Utility:
-    return st.Truncate(tables_of(child(tree, "table_list")), has(tree, "RESTART"), _cascade(tree))
+    return st.Truncate(tables_of(child(tree, "table_list")), _cascade(tree))
 
 
 def _drop_table(_b: Builder, tree: Any) -> st.Utility:

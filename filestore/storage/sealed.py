@@ -177,7 +177,7 @@ def _encode_strings(
         if valid is not None:
             codes = np.where(valid, codes, codes.dtype.type(0))
         words, heap = _compact(shared, np.arange(len(shared)))
-        return _coded(sql_type, codes, words, heap, bitmap, nulls)
+        return _coded(codes, words, heap, bitmap, nulls)
     plain = [p.plain() for p in parts]
     views, heap = _joined_views(plain, rows, valid)
     found = _distinct(views, heap, valid)
@@ -185,17 +185,14 @@ def _encode_strings(
         codes, firsts = found
         words, words_heap = _compact(Vector(sql_type, views, None, heap), firsts)
         if codes.nbytes // 2 + words.nbytes + words_heap.nbytes < views.nbytes + heap.nbytes:
-            return _coded(sql_type, codes, words, words_heap, bitmap, nulls)
+            return _coded(codes, words, words_heap, bitmap, nulls)
     low, high = encode_kernels.view_extremes(views, heap, np.empty(0, np.bool_) if valid is None else valid)
     zone = Zone(nulls, 0, *_string_zone(views, heap, int(low), int(high)))
     return SealedColumn(views, bitmap, heap if len(heap) else None, zone=zone)
 
 
-def _coded(
-    sql_type: SqlType, codes: Array, words: Array, heap: Array, bitmap: Array | None, nulls: int
-) -> SealedColumn:
+def _coded(codes: Array, words: Array, heap: Array, bitmap: Array | None, nulls: int) -> SealedColumn:
     """A dictionary-encoded column; the code's width is the least that holds it."""
-    del sql_type
     if len(words) == 0:
         words = np.zeros((1, 2), np.uint64)  # a column of nulls: code 0 must mean something
     narrow = codes.astype(np.uint8 if len(words) <= 256 else np.uint16)

@@ -28,7 +28,7 @@ from filestore.query.datetime_text import TextSettings
 from filestore.query.plan import OutputColumn
 from filestore.storage.schema import ColumnDef
 from filestore.storage.vector import Batch, Vector
-from filestore.types import Kind, SqlType
+from filestore.types import Kind
 
 PIECE_ROWS = 1 << 17
 DICTIONARY_BYTES = 3  # a string chunk with fewer bytes a row than this is a dictionary and codes
@@ -59,12 +59,6 @@ class _Job:
     dictionaries: tuple[str, ...]
     columns: tuple[ColumnDef, ...]
     settings: TextSettings | None
-
-
-def parquet_columns(path: str) -> list[ColumnDef]:
-    """The columns that a table needs to hold the file. Errors with 58P01, 22P04, 0A000."""
-    schema = _open(path).schema_arrow
-    return [ColumnDef(field.name, _sql_type(path, field), not field.nullable) for field in schema]
 
 
 def read_parquet(
@@ -110,16 +104,6 @@ def _open(path: str) -> Any:
         if isinstance(problem, FileNotFoundError | PermissionError):
             raise file_error(path, "reading", problem) from None
         raise errors.BadCopyFileFormat(f'"{path}" is not a Parquet file', detail=str(problem)) from None
-
-
-def _sql_type(path: str, field: pa.Field) -> SqlType:
-    try:
-        return arrow.sql_type(field.type)
-    except errors.FeatureNotSupported:
-        raise errors.FeatureNotSupported(
-            f'column "{field.name}" of file "{path}" has type {field.type}, which is not supported',
-            hint="Write the file with another type: docs/reference/types.md lists those that are read.",
-        ) from None
 
 
 def _matched(path: str, schema: pa.Schema, columns: Sequence[ColumnDef]) -> tuple[str, ...]:
