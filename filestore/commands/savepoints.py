@@ -36,6 +36,7 @@ class Savepoint:
     name: str
     settings: SettingsMark
     cursors: dict[str, Cursor]
+    read_only: bool
 
 
 def run(session: Session, command: Command) -> Steps[Result]:
@@ -45,11 +46,15 @@ def run(session: Session, command: Command) -> Steps[Result]:
     yield from ()
     match command:
         case s.Savepoint(name=name):
-            session.savepoints.append(Savepoint(name, session.settings.mark(), dict(session.cursors)))
-            session.begin().behind_savepoint = True
+            transaction = session.begin()
+            mark = Savepoint(name, session.settings.mark(), dict(session.cursors), transaction.read_only)
+            session.savepoints.append(mark)
+            transaction.behind_savepoint = True
             return Result("SAVEPOINT")
         case s.Release(name=name):
-            del session.savepoints[_place(session, name) :]
+            place = _place(session, name)
+            _set_read_only(session, session.savepoints[place].read_only)
+            del session.savepoints[place:]
             session.begin().behind_savepoint = bool(session.savepoints)
             return Result("RELEASE")
         case s.RollbackTo(name=name):
@@ -70,6 +75,15 @@ def _place(session: Session, name: str) -> int:
 def _go_back(session: Session, savepoint: Savepoint) -> None:
     session.failed_block = False
     session.settings.back_to(savepoint.settings)
+    _set_read_only(session, savepoint.read_only)
     for name, cursor in list(session.cursors.items()):
         if savepoint.cursors.get(name) is not cursor:
             del session.cursors[name]
+
+
+def _set_read_only(session: Session, read_only: bool) -> None:
+    """READ ONLY behind a savepoint ends with it, as in PostgreSQL."""
+    transaction = session.begin()
+    if transaction.read_only != read_only:
+        transaction.read_only = read_only
+        session.settings.set_local("transaction_read_only", "on" if read_only else "off")

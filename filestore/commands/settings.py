@@ -57,6 +57,8 @@ def run(session: Session, command: Command) -> Steps[Result]:
             return Result("SHOW", columns, iter((batch,)))
         case s.Discard(what=what):
             if what == "all":
+                if session.explicit:
+                    raise errors.ActiveTransaction("DISCARD ALL cannot run inside a transaction block")
                 session.settings.reset_all()
                 session.prepared.clear()
                 session.close_cursors()

@@ -93,6 +93,8 @@ def _change(session: Session, modes: s.TransactionModes) -> None:
     transaction = session.begin()
     if modes.isolation is not None:
         level = checked_isolation(modes.isolation)
+        if session.savepoints:
+            raise errors.ActiveTransaction("SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction")
         if transaction.snapshot is not None and modes.isolation != session.settings.transaction_isolation:
             raise errors.ActiveTransaction("SET TRANSACTION ISOLATION LEVEL must be called before any query")
         transaction.isolation = level
