@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import resource
 import shutil
 import signal
@@ -12,13 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
+from tests.seeds import FRESH, seed_of
 from tests.storage.crash_harness import TALLY
 
 if TYPE_CHECKING:
     from filestore.database import Database
 
 OPEN_FILES = 4096
+
+
+settings.register_profile("quick", derandomize=not FRESH, deadline=None)
+settings.load_profile("quick")
 
 
 def pytest_configure() -> None:
@@ -84,10 +89,8 @@ def data_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """A fresh seed for a random test; pytest shows what was printed when the test fails."""
-    value = random.SystemRandom().randrange(2**32)
-    print(f"seed of {request.node.nodeid}: {value}")
-    return value
+    """A random test's seed; fresh for those marked slow."""
+    return seed_of(request.node.nodeid, fresh=FRESH or request.node.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture(scope="session")

@@ -86,9 +86,7 @@ print("end", flush=True)
 """
 
 
-def test_interrupts_at_any_moment_lose_nothing(data_dir: Path) -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
+def test_interrupts_at_any_moment_lose_nothing(data_dir: Path, seed: int) -> None:
     moments = random.Random(seed)
     command = [sys.executable, "-c", _COMMITS, str(data_dir), str(SIGNALS)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -14,6 +14,7 @@ from bench.postgres import PROGRAMS
 from filestore.database import Database, DatabaseOptions
 from tests.fuzz import metamorphic
 from tests.fuzz.compare import fuzz, prepare
+from tests.seeds import FRESH, seed_of
 from tests.slt.transports import Embedded, Extended, Transport, Wire, oracle_dsn
 
 SEED: Final = 20261121
@@ -26,11 +27,9 @@ NEEDS_ORACLE = pytest.mark.skipif(
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """The same queries every time in the quick tests, so that a change is what breaks them; fresh ones at length."""
-    slow = request.node.get_closest_marker("slow") is not None
-    value = random.SystemRandom().randrange(2**32) if slow else SEED
-    print(f"seed of {request.node.nodeid}: {value}")
-    return value
+    """One seed for all quick tests: their queries are known to be done in seconds; fresh ones at length."""
+    fresh = FRESH or request.node.get_closest_marker("slow") is not None
+    return seed_of(request.node.nodeid, fresh=True) if fresh else SEED
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ own, so a sector tells which write it came from. Oracle: per file and sector, th
 from __future__ import annotations
 
 import errno
-import os
 import random
 
 import numpy as np
@@ -70,9 +69,7 @@ def check_images(disk: SimulatedDisk, models: dict[str, Model], seed: int) -> No
 
 
 @pytest.mark.parametrize("nth", range(6))
-def test_every_sector_is_one_that_the_model_allows(nth: int) -> None:
-    seed = int.from_bytes(os.urandom(4), "little")
-    print("seed", seed)
+def test_every_sector_is_one_that_the_model_allows(nth: int, seed: int) -> None:
     rng = random.Random(seed)
     disk = SimulatedDisk()
     models = {name: Model() for name in ("a", "b")}
@@ -96,9 +93,7 @@ def test_every_sector_is_one_that_the_model_allows(nth: int) -> None:
     check_images(disk, models, seed)
 
 
-def test_random_failures_raise_typed_errors_and_leave_a_readable_disk() -> None:
-    seed = int.from_bytes(os.urandom(4), "little")
-    print("seed", seed)
+def test_random_failures_raise_typed_errors_and_leave_a_readable_disk(seed: int) -> None:
     rng = random.Random(seed)
     fired = 0
     for _ in range(40):

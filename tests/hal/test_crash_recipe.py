@@ -7,16 +7,16 @@ Oracle: what was acknowledged before the crash must be there, in order, and noth
 
 from __future__ import annotations
 
-import os
 import zlib
 
 import numpy as np
 import pytest
 
 from filestore.hal import ALIGNMENT, FileSystem, SimulatedCrash, SimulatedDisk
+from tests.seeds import seed_of
 
 PAGE = ALIGNMENT
-SEED = int.from_bytes(os.urandom(4), "little")
+SEED = seed_of(__name__)
 
 
 def sealed_page(number: int, checksum: bool = True) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import numpy as np
@@ -11,9 +10,10 @@ import pytest
 from filestore.errors import StorageFailed
 from filestore.hal import ALIGNMENT, SimulatedCrash, SimulatedDisk
 from filestore.hal.crash import Survivors
+from tests.seeds import seed_of
 
 PAGE = ALIGNMENT
-SEED = int.from_bytes(os.urandom(4), "little")
+SEED = seed_of(__name__)
 KINDS = {"none", "all", "nameless", "empty", "dropped", "torn", "shorn", "subset"}
 
 

@@ -6,7 +6,6 @@ real table works as well is what the session's tests show.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -171,10 +170,3 @@ def texts(vector: Vector, settings: Any = None) -> list[str | None]:
     valid = [True] * len(vector) if vector.valid is None else vector.valid.tolist()
     pairs = zip(offsets[:-1], offsets[1:], valid, strict=True)
     return [data[a:b].decode() if ok else None for a, b, ok in pairs]
-
-
-def seeded(seed: int | None = None) -> random.Random:
-    """A generator whose seed a failing test prints."""
-    seed = random.randrange(1 << 32) if seed is None else seed
-    print(f"seed {seed}")
-    return random.Random(seed)

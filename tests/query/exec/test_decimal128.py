@@ -274,9 +274,7 @@ STATEMENTS = (
 )
 
 
-def test_statements_give_what_postgresql_gives(postgres: psycopg.Connection) -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
+def test_statements_give_what_postgresql_gives(postgres: psycopg.Connection, seed: int) -> None:
     rng = random.Random(seed)
     rows = []
     for i in range(300):

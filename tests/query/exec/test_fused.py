@@ -19,7 +19,7 @@ from filestore import types
 from filestore.query import fuse
 from filestore.query.compile import Compiler, cache_directory
 from filestore.query.operators import fused_aggregate, scan
-from tests.query.exec.standin import Memory, seeded
+from tests.query.exec.standin import Memory
 
 QUERIES = """
 select count(*) from t
@@ -87,19 +87,17 @@ def table(rng: random.Random, nulls: float, rows: int) -> Memory:
 
 
 @pytest.mark.parametrize("nulls", [0.0, 0.2])
-def test_fused_is_vectorised(nulls: float) -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
+def test_fused_is_vectorised(nulls: float, seed: int) -> None:
     memory = table(random.Random(seed), nulls, 1000)
     for sql in QUERIES:
         assert memory.query(sql, compile="always") == memory.query(sql, compile="never"), sql
 
 
 @pytest.mark.parametrize("nulls", [0.0, 0.2])
-def test_a_fused_filter_is_the_vectorised_one(nulls: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fused_filter_is_the_vectorised_one(nulls: float, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(scan, "_BATCH_ROWS", 50)
     monkeypatch.setattr(scan, "_ITEMS_PER_THREAD", 1)
-    memory = table(seeded(), nulls, 2000)
+    memory = table(random.Random(seed), nulls, 2000)
     for sql in FILTERS:
         assert memory.query(sql, compile="always") == memory.query(sql, compile="never"), sql
 

@@ -21,7 +21,7 @@ from filestore.query.rules import choose_build_side
 from filestore.query.rules.traversal import inputs
 from filestore.query.vectors import from_python
 from filestore.storage.vector import Array, Batch, Vector
-from tests.query.exec.standin import Memory, seeded, texts
+from tests.query.exec.standin import Memory, texts
 
 COLUMNS = {"i": types.INT4, "g": types.INT8, "h": types.INT2, "d": types.DATE, "s": types.TEXT}
 QUERIES = """
@@ -89,10 +89,10 @@ def nodes(plan: p.Plan) -> list[p.Plan]:
     return [plan, *(x for part in inputs(plan) for x in nodes(part))]
 
 
-def test_the_answers_are_those_of_the_plan_as_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answers_are_those_of_the_plan_as_bound(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     monkeypatch.setattr(choose_build_side, "_SMALL", 0.0)
     monkeypatch.setattr(scan, "_TRIAL_ROWS", 100)
-    rng = seeded()
+    rng = random.Random(seed)
     kinds, handed = set(), 0
     for _ in range(6):
         memory = tables(rng)
@@ -121,9 +121,9 @@ def test_turned_joins_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "".join(str(row[0]) for row in memory.query(sql)) == want
 
 
-def test_pairs_in_small_pieces_are_those_of_one_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_in_small_pieces_are_those_of_one_large_one(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Pieces that end inside a row's matches, of every kind of join; the order of the rows counts, too."""
-    memory, rng = Memory(), seeded()
+    memory, rng = Memory(), random.Random(seed)
     for name in "ab":
         memory.add(name, COLUMNS, rows(rng, 60, 10), slots=32)
     queries = [
@@ -186,9 +186,9 @@ def test_readers_get_a_multiplying_join_piece_by_piece(monkeypatch: pytest.Monke
     assert max(made) <= join.PAIRS
 
 
-def test_rows_with_nulls_in_sets_of_rows() -> None:
+def test_rows_with_nulls_in_sets_of_rows(seed: int) -> None:
     """[NOT] IN over rows: true for an equal one, unknown where one is equal but for nulls, else false."""
-    rng = seeded()
+    rng = random.Random(seed)
     for _ in range(12):
         memory, width = Memory(), rng.choice([2, 2, 3])
         columns = dict(list({"x": types.INT4, "y": types.TEXT, "z": types.numeric(6, 2)}.items())[:width])
@@ -235,8 +235,8 @@ def test_what_joins_hand_out_is_not_read(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("sql_type", [types.INT2, types.INT4, types.INT8, types.DATE, types.TIMESTAMP], ids=str)
-def test_key_sets(sql_type: types.SqlType) -> None:
-    rng = seeded()
+def test_key_sets(sql_type: types.SqlType, seed: int) -> None:
+    rng = random.Random(seed)
     for spread in (3, 1000, 30_000, 2**40, 2**62):
         top = min(spread, 2 ** (8 * sql_type.dtype.itemsize - 1) - 1)
         built = [rng.choice([None, rng.randint(-top, top)]) for _ in range(rng.choice([0, 1, 500]))]

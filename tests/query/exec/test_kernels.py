@@ -20,9 +20,7 @@ from filestore.storage.vector import EMPTY_HEAP, Array, Vector, string_vector
 
 
 @pytest.fixture
-def rng() -> random.Random:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
+def rng(seed: int) -> random.Random:
     return random.Random(seed)
 
 

@@ -110,11 +110,11 @@ def fill(connection: psycopg.Connection, name: str, rows: list[tuple[Any, ...]])
 
 
 @pytest.fixture(params=[(0, 0, 100), (1, 1, 100), (300, 200, 37), (500, 0, 1000)], ids=str)
-def tables(request: pytest.FixtureRequest, postgres: psycopg.Connection) -> Iterator[tuple[Memory, psycopg.Connection]]:
+def tables(
+    request: pytest.FixtureRequest, postgres: psycopg.Connection, seed: int
+) -> Iterator[tuple[Memory, psycopg.Connection]]:
     """Tables t and u in both systems; ours cut into small units, with some rows that nobody sees."""
     left, right, slots = request.param
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
     rng = random.Random(seed)
     memory = Memory()
     postgres.execute("drop table if exists t, u")

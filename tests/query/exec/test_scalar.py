@@ -42,12 +42,10 @@ def test_every_function_is_implemented() -> None:
     assert set(FUNCTIONS) - set(IMPLEMENTATIONS) == set()
 
 
-def test_operations_over_columns_as_over_constants(postgres: psycopg.Connection) -> None:
+def test_operations_over_columns_as_over_constants(postgres: psycopg.Connection, seed: int) -> None:
     """The vectorised paths, with nulls in between: quotients, products, roundings and comparisons of random
     decimals.
     """
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
     rng = random.Random(seed)
 
     def number() -> Decimal | None:
