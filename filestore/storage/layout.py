@@ -7,7 +7,8 @@ from (name, format) pairs packed without gaps and asserts its size: a changed fi
 Versions: FORMAT_VERSION counts incompatible changes of the whole directory. The manifest's feature bits name additions:
 an unknown incompatible bit refuses the directory, an unknown read-only bit opens it for reading only.
 
-It does not hold: the form of a table's rows, index pages or registry JSON; those are payload here.
+It does not hold: the bytes of a row (`row_kernels.py` tells them), index pages (`filestore.index.layout`) and registry
+JSON; those are payload here.
 """
 
 from __future__ import annotations
@@ -185,6 +186,17 @@ RECORD_ENTRY: Final = record(  # the group's directory, right after its header
     ("kind", "<u4"),
     ("reserved", "<u4"),
 )
+
+ROW_IMAGE: Final = record(  # a ROWS record: this, if linked all ROW_RECORDs and all ROW_PREVIOUSes, then the rows
+    24,
+    ("first", "<i8"),  # address of the first row; the others follow it in its segment
+    ("count", "<i8"),
+    ("flags", "<i8"),
+)
+ROW_IMAGE_LINKED: Final = 1
+ROW_RECORD: Final = record(8, ("record", "<i8"))  # of each row: its record number + 1
+ROW_PREVIOUS: Final = record(8, ("previous", "<i8"))  # of each row: the address of the version it replaces, + 1
+ROW_END: Final = record(8, ("address", "<i8"))  # an ENDS record: one for each version that ended
 
 SEALED_HEADER: Final = record(  # at offset 0, the rest of the first BLOCK is zero
     192,

@@ -20,6 +20,7 @@ from filestore.storage.layout import (
     FRAGMENT_LAST,
     GROUP_HEADER,
     RECORD_ENTRY,
+    ROW_END,
     offset_of,
 )
 from filestore.storage.memory_kernels import copy_bytes, load_i64, load_u32
@@ -28,6 +29,7 @@ BATCH_BYTES: Final = BATCH_HEADER.itemsize
 FRAGMENT_BYTES: Final = FRAGMENT_HEADER.itemsize
 GROUP_BYTES: Final = GROUP_HEADER.itemsize
 ENTRY_BYTES: Final = RECORD_ENTRY.itemsize
+END_BYTES: Final = ROW_END.itemsize
 _TRANSACTION: Final = offset_of(GROUP_HEADER, "transaction")
 _TIMESTAMP: Final = offset_of(GROUP_HEADER, "commit_timestamp")
 _RECORDS: Final = offset_of(GROUP_HEADER, "records")
@@ -215,6 +217,6 @@ def read_ends(data: Any, offsets: Any, lengths: Any, stamps: Any, addresses: Any
     found = 0
     for i in range(len(offsets)):
         at = data.ctypes.data + offsets[i]
-        for j in range(lengths[i] >> 3):
-            addresses[found], each[found] = load_i64(at + 8 * j), stamps[i]
+        for j in range(lengths[i] // END_BYTES):
+            addresses[found], each[found] = load_i64(at + END_BYTES * j), stamps[i]
             found += 1

@@ -30,6 +30,7 @@ import numpy as np
 from filestore.errors import DataCorrupted, IncompatibleFormat
 from filestore.storage import directory as d
 from filestore.storage import log_kernels, row_kernels
+from filestore.storage.layout import ROW_END
 from filestore.storage.log_record import LogGroup, RecordKind
 from filestore.storage.log_runs import GroupRun
 from filestore.storage.registry import OPERATIONS
@@ -254,9 +255,9 @@ def _ensure_links(table: Table, data: Array, offsets: Array, rows: int, segments
 
 
 def _ends(table: Table, data: Array, offsets: Array, lengths: Array, stamps: Array) -> None:
-    if (lengths & 7).any():
+    if (lengths % ROW_END.itemsize).any():
         raise DataCorrupted(f"the log has a broken list of ended versions of table {table.definition.qualified_name}")
-    count = int((lengths >> 3).sum())
+    count = int(lengths.sum()) // ROW_END.itemsize
     addresses, each = np.empty(count, np.int64), np.empty(count, np.int64)
     log_kernels.read_ends(data, offsets, lengths, stamps, addresses, each)
     _check_places(table, addresses, "the end of a version")

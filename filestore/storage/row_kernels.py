@@ -1,20 +1,23 @@
 """Row images: what the log says of new versions, and the kernels that write and replay it.
 
-    image = first address, count, flags (int64 each) | if LINKED: links | rows
-    links = record number + 1 of each row, then previous address + 1 of each row (int64 each)
+    image = ROW_IMAGE | if linked: ROW_RECORD of each row, then ROW_PREVIOUS of each row | rows
     row   = null bits (1 = null), one per column, padded to bytes | values, each of its stored width, zero if null
             | bytes of the long strings, column after column
 
-An image is of rows in consecutive slots of one segment. A string view is stored as in memory; its heap offset
-means nothing there, the bytes follow the row's fixed part. Little-endian, no padding inside.
+The structures are those of `filestore.storage.layout`. An image is of rows in consecutive slots of one segment. A
+string view is stored as in memory; its heap offset means nothing there, the bytes follow the row's fixed part.
+Little-endian, no padding inside.
 
 `layout` is int64[columns, 2]: width of the stored value, 1 where it is a string view. Replay is two passes over
 many images: `scan_images` checks that each holds what it says and finds what it needs, `replay_images` writes.
+
+Thread rule: the caller's; writing and replaying under the engine lock. It does not do: looking whether the places that
+an image names exist, which is `replay.py`'s.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numba import njit
@@ -34,6 +37,8 @@ from filestore.storage.directory import (
     SLOT_MASK,
     VALID,
 )
+from filestore.storage.layout import ROW_IMAGE, ROW_PREVIOUS, ROW_RECORD, offset_of
+from filestore.storage.layout import ROW_IMAGE_LINKED as LINKED
 from filestore.storage.memory_kernels import (
     copy_bytes,
     copy_value,
@@ -47,8 +52,11 @@ from filestore.storage.memory_kernels import (
 from filestore.storage.segment_kernels import is_valid, mark_dirty, set_head
 from filestore.storage.vector import INLINE_BYTES as INLINE
 
-IMAGE_HEADER = 24  # first address, count, flags: int64 each
-LINKED = 1  # record numbers and previous addresses follow the header
+IMAGE_HEADER: Final = ROW_IMAGE.itemsize
+LINK: Final = ROW_RECORD.itemsize  # one of the two numbers of a row that replaces another
+COUNT: Final = offset_of(ROW_IMAGE, "count")
+FLAGS: Final = offset_of(ROW_IMAGE, "flags")
+assert offset_of(ROW_IMAGE, "first") == 0 and ROW_PREVIOUS.itemsize == LINK
 
 
 @njit(nogil=True, cache=True)
@@ -80,20 +88,20 @@ def encode_rows(directory: Any, layout: Any, segment: Any, slot: Any, count: Any
     """
     row = directory[segment]
     fixed = row_bytes(layout)
-    need = IMAGE_HEADER + (16 * count if linked else 0) + fixed * count
+    need = IMAGE_HEADER + (2 * LINK * count if linked else 0) + fixed * count
     for i in range(slot, slot + count):
         need += long_bytes(row, layout, i)
     if need > len(out):
         return -need
     base = out.ctypes.data
     store_i64(base, (segment << SLOT_BITS) | slot)
-    store_i64(base + 8, count)
-    store_i64(base + 16, LINKED if linked else 0)
+    store_i64(base + COUNT, count)
+    store_i64(base + FLAGS, LINKED if linked else 0)
     at = base + IMAGE_HEADER
     if linked:
-        copy_bytes(at, row[RECORD] + slot * 8, 8 * count)
-        copy_bytes(at + 8 * count, row[PREVIOUS] + slot * 8, 8 * count)
-        at += 16 * count
+        copy_bytes(at, row[RECORD] + slot * 8, LINK * count)
+        copy_bytes(at + LINK * count, row[PREVIOUS] + slot * 8, LINK * count)
+        at += 2 * LINK * count
     for i in range(slot, slot + count):
         at = encode_row(row, layout, i, at, fixed)
     return at - base
@@ -140,12 +148,12 @@ def scan_images(data: Any, offsets: Any, lengths: Any, layout: Any, segments: An
         base = data.ctypes.data + offsets[i]
         if lengths[i] < IMAGE_HEADER:
             return -1 - i
-        count = load_i64(base + 8)
-        linked = load_i64(base + 16)
+        count = load_i64(base + COUNT)
+        linked = load_i64(base + FLAGS)
         # No segment has more slots: only then do the products below not overflow.
         if load_i64(base) < 0 or count < 0 or count > SLOT_MASK or linked & ~LINKED:
             return -1 - i
-        at = IMAGE_HEADER + (16 * count if linked else 0)
+        at = IMAGE_HEADER + (2 * LINK * count if linked else 0)
         if at + fixed * count > lengths[i]:
             return -1 - i
         segments[i] = load_i64(base) >> SLOT_BITS
@@ -177,11 +185,11 @@ def linked_places(data: Any, offsets: Any, records: Any, previous: Any) -> Any:
     found = 0
     for i in range(len(offsets)):
         base = data.ctypes.data + offsets[i]
-        if load_i64(base + 16) & LINKED:
-            count = load_i64(base + 8)
+        if load_i64(base + FLAGS) & LINKED:
+            count = load_i64(base + COUNT)
             for j in range(count):
-                records[found] = load_i64(base + IMAGE_HEADER + 8 * j) - 1
-                previous[found] = load_i64(base + IMAGE_HEADER + 8 * (count + j)) - 1
+                records[found] = load_i64(base + IMAGE_HEADER + LINK * j) - 1
+                previous[found] = load_i64(base + IMAGE_HEADER + LINK * (count + j)) - 1
                 found += 1
     return found
 
@@ -201,22 +209,22 @@ def replay_images(
     for i in range(len(offsets)):
         base = data.ctypes.data + offsets[i]
         first = load_i64(base)
-        count = load_i64(base + 8)
-        linked = load_i64(base + 16) & LINKED
+        count = load_i64(base + COUNT)
+        linked = load_i64(base + FLAGS) & LINKED
         segment = first >> SLOT_BITS
         slot = first & SLOT_MASK
         row = directory[segment]
         if slot + count > slots:
             return -1 - i
-        at = base + IMAGE_HEADER + (16 * count if linked else 0)
+        at = base + IMAGE_HEADER + (2 * LINK * count if linked else 0)
         for j in range(count):
             at = decode_row(row, dirty[segment], layout, slot + j, at, fixed, room)
             if at == 0:
                 return -1 - i
             store_i64(row[BEGIN] + (slot + j) * 8, stamps[i])
             if linked:
-                record = load_i64(base + IMAGE_HEADER + 8 * j)
-                previous = load_i64(base + IMAGE_HEADER + 8 * (count + j))
+                record = load_i64(base + IMAGE_HEADER + LINK * j)
+                previous = load_i64(base + IMAGE_HEADER + LINK * (count + j))
                 replay_link(directory, dirty, first + j, record, previous, stamps[i])
             out[written] = first + j
             written += 1

@@ -2,7 +2,7 @@
 
 It reads the manifest and all that it names, and collects findings instead of stopping at the first. It believes no
 memory of an open store but the limit up to which the log is durable. It writes nothing and takes no lock. It does
-not check what payloads mean: tables against indexes is the business of `txn/check.py`.
+not check what payloads mean: tables against indexes is the business of `filestore.txn.check`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 from filestore import errors
 from filestore.storage import directory as d
-from filestore.storage import row_kernels, segment, table_checkpoint
+from filestore.storage import layout, row_kernels, segment, table_checkpoint
 from filestore.storage.check import Problems, check_count, check_segment
 from filestore.storage.replay import open_segment
 from filestore.storage.schema import ColumnDef, TableDef
@@ -194,6 +194,29 @@ def test_cut_images_are_noticed(seed):
     assert scan(len(data)) == 7
     for length in range(len(data)):
         assert scan(length) == -1
+
+
+def test_an_image_is_what_the_layout_says():
+    """Byte by byte, read by the documented structures alone."""
+    types = (INT8, TEXT)
+    table = new_table(types)
+    table.append(MARK, vectors([(0, b""), (0, b"")], types), 2)
+    old, records = np.array([1, 0], np.int64), np.empty(2, np.int64)
+    images: list[bytes] = []
+    table.append(MARK, vectors([(-2, b"a string of 22 bytes.."), (7, None)], types), 2, records, old, images)
+    linked = images[0]
+    head = np.frombuffer(linked, layout.ROW_IMAGE, 1)[0]
+    assert head.tolist() == (2, 2, layout.ROW_IMAGE_LINKED)
+    at = layout.ROW_IMAGE.itemsize
+    assert np.frombuffer(linked, layout.ROW_RECORD, 2, at)["record"].tolist() == [2, 1]
+    at += 2 * layout.ROW_RECORD.itemsize
+    assert np.frombuffer(linked, layout.ROW_PREVIOUS, 2, at)["previous"].tolist() == [2, 1]
+    at += 2 * layout.ROW_PREVIOUS.itemsize
+    first = b"\0" + (-2).to_bytes(8, "little", signed=True) + (22).to_bytes(4, "little") + b"a st"
+    assert linked[at : at + len(first)] == first
+    at += 1 + 8 + 16
+    assert linked[at : at + 22] == b"a string of 22 bytes.."
+    assert linked[at + 22 :] == b"\2" + (7).to_bytes(8, "little") + bytes(16)
 
 
 def test_links_lead_from_record_to_newest_version_and_back():
