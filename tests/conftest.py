@@ -118,7 +118,10 @@ def server() -> Iterator[object]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[object]:
     """A PostgreSQL 15 of our own to ask for the right answer, started once: a `bench.postgres.Postgres`."""
-    from bench.postgres import Postgres
+    from bench.postgres import PROGRAMS, Postgres
+
+    if not (PROGRAMS / "initdb").exists():
+        pytest.skip("PostgreSQL 15's programs are not installed")
 
     with Postgres() as running:
         running.start()

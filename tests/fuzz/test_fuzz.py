@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import pytest
 
-from bench.postgres import PROGRAMS
 from filestore.database import Database, DatabaseOptions
 from tests.fuzz import metamorphic
 from tests.fuzz.compare import fuzz, prepare
@@ -20,9 +19,6 @@ from tests.slt.transports import Embedded, Extended, Transport, Wire, oracle_dsn
 SEED: Final = 20261121
 QUERIES, SECONDS = 500, 60
 SLOW_QUERIES = 20_000
-NEEDS_ORACLE = pytest.mark.skipif(
-    not (PROGRAMS / "initdb").exists(), reason="PostgreSQL 15's programs are not installed"
-)
 
 
 @pytest.fixture
@@ -72,20 +68,17 @@ def _compare(ours: Transport, theirs: Transport, seed: int, count: int, seconds:
     assert outcome.kinds["same"] > outcome.ran * 0.9, "queries that fail test nothing"
 
 
-@NEEDS_ORACLE
 def test_against_postgresql(store: Embedded, oracle: Wire, seed: int) -> None:
     """The same rows and errors, embedded."""
     _compare(store, oracle, seed, QUERIES, SECONDS)
 
 
-@NEEDS_ORACLE
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_against_postgresql_at_length(store: Embedded, oracle: Wire, seed: int) -> None:
     _compare(store, oracle, seed, SLOW_QUERIES, 3000)
 
 
-@NEEDS_ORACLE
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_against_postgresql_over_the_extended_protocol(server: Any, oracle: Wire, seed: int) -> None:

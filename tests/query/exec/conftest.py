@@ -1,20 +1,17 @@
-"""The PostgreSQL server that the executor's results are held against, one for all tests of this directory."""
+"""The connection to PostgreSQL that the executor's results are held against, one for all tests of this directory."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.query.exec import oracle
+from bench.postgres import Postgres
+from tests.slt.transports import oracle_dsn
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[psycopg.Connection]:
-    """A connection to a PostgreSQL 15 of our own."""
-    # A short path: a socket's name has at most 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="fsq") as directory, oracle.server(Path(directory)) as connection:
+def postgres(postgres: Postgres) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(oracle_dsn(postgres.dsn), autocommit=True, options="-c timezone=UTC") as connection:
         yield connection
