@@ -8,6 +8,9 @@ STAMP  := $(VENV)/.installed
 # What the tests call by name: psql and libpq, pgbench and the server that is asked for the right answer, libnuma.
 DEBIAN := postgresql-client-15 postgresql-15 libnuma1
 PATHS  := filestore tests bench
+# A worker for each core; files stay whole for their fixtures. The kernels are compiled before, so that no worker waits for
+# what another one compiles too.
+PYTEST := $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile
 # BLAS and the like must not start threads beside the scan pool.
 export OPENBLAS_NUM_THREADS := 1
 
@@ -41,13 +44,13 @@ fmt: $(STAMP)
 protoc: $(STAMP)
 	@bash tools/protoc.sh $(BIN)/python
 
-# The kernels first, so that no worker waits for what another one compiles too; files stay whole for their fixtures.
 test: $(STAMP) system lint
 	@$(BIN)/filestore warm
-	$(BIN)/python -m pytest -q -m "not slow" -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: $(STAMP) system
-	$(BIN)/python -m pytest -q -m slow $(ARGS)
+	@$(BIN)/filestore warm
+	$(PYTEST) -m slow $(ARGS)
 
 bench: $(STAMP) system
 	@$(BIN)/python -m bench $(ARGS)
