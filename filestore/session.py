@@ -15,14 +15,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from filestore import commands, errors
 from filestore.catalog.names import SessionCatalog
-from filestore.commands.cursors import Cursor
+from filestore.commands.cursors import Cursor, Portal
 from filestore.commands.savepoints import Savepoint
 from filestore.commands.transactions import checked_isolation
 from filestore.planning import LITERAL_TYPES, Planned, Prepared, bind_literals, planned, prepared_of
@@ -94,7 +94,7 @@ class Session:
         self.prepared: dict[str, Prepared] = {}
         self.cursors: dict[str, Cursor] = {}
         self.savepoints: list[Savepoint] = []
-        self.portals: Collection[str] = ()
+        self.portals: Mapping[str, Portal] = {}
         self._unread: WeakSet[Unread] = WeakSet()  # by snapshots that know their transaction's own writes
         self._shapes: dict[object, Prepared] = {}
         self.transaction: Transaction | None = None

@@ -1,4 +1,4 @@
-"""DECLARE, FETCH, MOVE, CLOSE: cursors over a query's rows, forward and back.
+"""DECLARE, FETCH, MOVE, CLOSE: cursors over a query's rows, forward and back; portals of the protocol forward only.
 
 A cursor keeps its query's iterator and, unless it is NO SCROLL, the batches already made, so that it can go back; rows
 it has not reached have not been computed, unless a later statement of its transaction was to change some
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
 from filestore import errors
 from filestore.query import statements as s
@@ -68,6 +68,22 @@ class Cursor:
             del self.starts[0], self.made[0]
 
 
+class Portal(Protocol):
+    """A portal of the wire protocol, whose rows FETCH and MOVE pass as well. Thread rule: as its session."""
+
+    @property
+    def columns(self) -> tuple[OutputColumn, ...] | None:
+        """None unless its rows can be asked for: it returns some, and has been run."""
+
+    @property
+    def inline(self) -> bool: ...
+
+    cancel: Cancel | None
+
+    def take(self, count: int | None) -> list[Batch]:
+        """The next rows, all for None. Not with the engine lock held unless `inline`."""
+
+
 def run(session: Session, command: Command, parameters: Sequence[Vector] = ()) -> Steps[Result]:
     """Raises 25P01 outside a transaction block, 42P03 for a name in use, 34000 for an unknown one.
 
@@ -88,12 +104,12 @@ def run(session: Session, command: Command, parameters: Sequence[Vector] = ()) -
             cursor = Cursor(result.columns, result.batches, session.cancel, result.inline, scroll, command.binary)
             session.cursors[name] = cursor
             return Result("DECLARE CURSOR")
+        case s.Fetch() if command.cursor in session.portals and command.cursor not in session.cursors:
+            return (yield from _fetch_portal(session, session.portals[command.cursor], command))
         case s.Fetch():
             cursor = find(session, command.cursor)
             if cursor.scroll is False and goes_back(cursor, command.direction, command.count):
-                raise errors.ObjectNotInPrerequisiteState(
-                    "cursor can only scan forward", hint="Declare it with SCROLL option to enable backward scan."
-                )
+                raise _only_forward()
             batches, rows = yield from _fetched(session, cursor, command)
             if cursor.scroll is False:
                 cursor.forget_passed()
@@ -116,18 +132,41 @@ def run(session: Session, command: Command, parameters: Sequence[Vector] = ()) -
 def find(session: Session, name: str) -> Cursor:
     """The open cursor of that name; 34000 when there is none."""
     cursor = session.cursors.get(name)
-    if cursor is None and name in session.portals:
-        raise errors.FeatureNotSupported(
-            f'moving the portal "{name}" of the protocol by SQL is not supported',
-            hint="DECLARE a cursor, or fetch the rows by the protocol.",
-        )
     if cursor is None:
         raise errors.InvalidCursorName(f'cursor "{name}" does not exist')
     return cursor
 
 
-def columns(session: Session, name: str) -> tuple[OutputColumn, ...]:
-    return find(session, name).columns
+def columns(session: Session, name: str) -> tuple[OutputColumn, ...] | None:
+    """What FETCH from a cursor or portal returns."""
+    portal = None if name in session.cursors else session.portals.get(name)
+    return find(session, name).columns if portal is None else portal.columns
+
+
+def _only_forward() -> errors.Error:
+    return errors.ObjectNotInPrerequisiteState(
+        "cursor can only scan forward", hint="Declare it with SCROLL option to enable backward scan."
+    )
+
+
+def _fetch_portal(session: Session, portal: Portal, command: s.Fetch) -> Steps[Result]:
+    columns = portal.columns
+    if columns is None:
+        raise errors.ObjectNotInPrerequisiteState(f'portal "{command.cursor}" cannot be run')
+    count = 1 if command.direction == "next" else command.count
+    if command.direction not in ("next", "forward") or (count is not None and count < 1):
+        raise _only_forward()
+    if portal.cancel is not None:
+        session.resume(portal.cancel)
+    if portal.inline:
+        batches = portal.take(count)
+    else:
+        job = Job(session.database.workers, lambda: portal.take(count))
+        yield job
+        batches = job.value()
+    if command.move:
+        return Result(f"MOVE {sum(batch.length for batch in batches)}")
+    return Result("FETCH", columns, iter(batches), portal.inline, counts_rows=True)
 
 
 def _fetched(session: Session, cursor: Cursor, command: s.Fetch) -> Steps[tuple[list[Batch], int]]:

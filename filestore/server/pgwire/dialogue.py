@@ -83,7 +83,7 @@ class Dialogue:
         self._statements: dict[str, WireStatement] = {}
         self._unnamed: dict[tuple[object, ...], WireStatement] = {}
         self._portals: dict[str, Portal] = {}
-        session.portals = self._portals.keys()
+        session.portals = self._portals
         self._points = PointAnswers(session, lock, self._statements, self._parsed_before)
         self._in_block = False
 

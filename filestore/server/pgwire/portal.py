@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from filestore.query.context import Cancel
 from filestore.query.datetime_text import TextSettings
+from filestore.query.plan import OutputColumn
 from filestore.result import Result
 from filestore.server.pgwire.encode import RowEncoder
 from filestore.server.pgwire.messages import Bind
@@ -83,6 +84,20 @@ class Portal:
     ran: bool = False
     cancel: Cancel | None = None
 
+    @property
+    def columns(self) -> tuple[OutputColumn, ...] | None:
+        """Those of its rows, None while there are none: see `filestore.commands.cursors.Portal`."""
+        return self.statement.columns if self.rows is not None else None
+
+    @property
+    def inline(self) -> bool:
+        """Whether its rows are made on the thread that asks."""
+        return self.result is not None and self.result.inline
+
+    def take(self, count: int | None) -> list[Batch]:
+        """The next rows for SQL's FETCH and MOVE; what Execute sends goes on behind them."""
+        return [] if self.rows is None else self.rows.take(count)
+
     def close(self) -> None:
         if self.rows is not None:
             self.rows.close()
@@ -121,6 +136,20 @@ class RowSource:
             used += len(encoded)
             self._at += count
         return out, rows
+
+    def take(self, count: int | None) -> list[Batch]:
+        """The next rows as they are, at most `count`; all for None."""
+        out: list[Batch] = []
+        left = count
+        while left is None or left > 0:
+            batch = self._next()
+            if batch is None:
+                break
+            end = batch.length if left is None else min(batch.length, self._at + left)
+            out.append(batch.slice(self._at, end))
+            left = None if left is None else left - (end - self._at)
+            self._at = end
+        return out
 
     def _next(self) -> Batch | None:
         """The batch with the next row, None when there is none."""

@@ -158,20 +158,29 @@ def test_row_limited_portals_have_the_timeout_for_each_execute(port: Running) ->
     assert asyncio.run(main()) == [6, 7, 8, 9]
 
 
-def test_asyncpg_moves_its_portal_by_sql(port: Running) -> None:
-    async def main() -> str:
+def test_portals_are_moved_and_fetched_by_sql(port: Running) -> None:
+    """PostgreSQL 15's answers; asyncpg's forward() is a MOVE."""
+
+    async def main() -> list[object]:
         connection = await asyncpg.connect(host="127.0.0.1", port=port.port, user="postgres")
         try:
             async with connection.transaction():
-                cursor = await connection.cursor("SELECT 1")
-                await cursor.forward(1)
-        except asyncpg.FeatureNotSupportedError as error:
-            return str(error)
+                cursor = await connection.cursor("SELECT g, g::text FROM generate_series(1, 200000) g WHERE g > $1", 5)
+                told: list[object] = [await cursor.forward(3), (await cursor.fetchrow())[0]]
+                name = cursor._portal_name
+                told.append(await connection.fetch(f'FETCH 2 FROM "{name}"'))
+                told += [(await cursor.fetch(1))[0][0], await connection.execute(f'MOVE FORWARD ALL IN "{name}"')]
+                told += [await cursor.forward(1), await cursor.fetchrow()]
+                try:
+                    await connection.execute(f'MOVE BACKWARD 1 IN "{name}"')
+                except asyncpg.ObjectNotInPrerequisiteStateError as error:
+                    told.append(error.sqlstate)
+            return told
         finally:
             await connection.close()
-        return ""
 
-    assert "of the protocol by SQL is not supported" in asyncio.run(main())
+    expected = [3, 9, [(10, "10"), (11, "11")], 12, "MOVE 199988", 0, None, "55000"]
+    assert asyncio.run(main()) == expected
 
 
 def test_asyncpg_pool_hands_connections_on(port: Running) -> None:
