@@ -33,6 +33,8 @@ class SealedSegment:
     """The columns of one segment file; implements `segment.SealedColumns`. Thread rule: any thread."""
 
     def __init__(self, file: SealedFile, layout: Layout) -> None:
+        """Raises DataCorrupted naming the file when its columns do not have the forms of `layout`."""
+        _check_forms(file, layout)
         self.file = file
         self.layout = layout
         self.rows: int = file.rows
@@ -115,6 +117,30 @@ class SealedSegment:
             heap = self._heap(ordinal, Role.WORDS_HEAP)
             found = self._words[ordinal] = Vector(self.layout.types[ordinal], words, None, heap)
         return found
+
+
+def _check_forms(file: SealedFile, layout: Layout) -> None:
+    """Compiled code reads what the table's definition says is there: it has to be."""
+    if file.columns != len(layout.types):
+        raise file.damage(f"it has {file.columns} columns, its table has {len(layout.types)}")
+    for ordinal, sql_type in enumerate(layout.types):
+        forms = {role: file.form(ordinal, role) for role in Role}
+        rows, heap = file.rows, layout.views[ordinal]
+        wide, words = ("<u8", 2, rows), forms[Role.WORDS]
+        if heap and words is not None:
+            data = {("|u1", 1, rows), ("<u2", 1, rows)}
+        elif sql_type.width == 16:
+            data = {wide}
+        else:
+            data = {("|u1" if sql_type.dtype == np.bool_ else sql_type.dtype.str, 1, rows)}
+        sound = (
+            forms[Role.DATA] in data
+            and forms[Role.BITMAP] in (None, ("|u1", 1, (rows + 7) // 8))
+            and (words is None or (heap and words[:2] == wide[:2]))
+            and all(f is None or (heap and f[:2] == ("|u1", 1)) for f in (forms[Role.HEAP], forms[Role.WORDS_HEAP]))
+        )
+        if not sound:
+            raise file.damage(f"column {ordinal} does not have the form of {sql_type.name}, its type in the table")
 
 
 # --- encoding

@@ -71,12 +71,19 @@ def sealed_name(storage_id: int, segment: int) -> str:
     return f"{TABLES_DIR}/{storage_id}/{segment:08}{SEALED_SUFFIX}"
 
 
-def is_sealed_name(name: str) -> bool:
-    """Whether a sealed file may be called that; then it lies in a directory of its own below TABLES_DIR."""
+def place_of(name: str) -> tuple[int, int] | None:
+    """(storage id, segment) whose sealed file is called that; None for what is no such name."""
     directory, _, base = name.rpartition("/")
     parent, _, storage_id = directory.rpartition("/")
     stem = base.removesuffix(SEALED_SUFFIX)
-    return parent == TABLES_DIR and storage_id.isdecimal() and stem.isdecimal() and base == stem + SEALED_SUFFIX
+    if parent == TABLES_DIR and storage_id.isdecimal() and stem.isdecimal() and base == stem + SEALED_SUFFIX:
+        return int(storage_id), int(stem)
+    return None
+
+
+def is_sealed_name(name: str) -> bool:
+    """Whether a sealed file may be called that; then it lies in a directory of its own below TABLES_DIR."""
+    return place_of(name) is not None
 
 
 class Role(enum.IntEnum):
@@ -287,7 +294,10 @@ class SealedFile:
     """An open sealed file. Opening reads and checks header and footer; a buffer is checked at its first touch."""
 
     def __init__(self, fs: FileSystem, path: str, uuid: bytes, expected: SealedRef | None = None) -> None:
-        """`expected` is what the manifest says. Raises DataCorrupted naming file and offset, or IncompatibleFormat."""
+        """`expected` is what the manifest says. A file under a sealed name must be the one of that name.
+
+        Raises DataCorrupted naming file and offset, or IncompatibleFormat.
+        """
         self._fs = fs
         self._uuid = uuid
         self._lock = threading.Lock()
@@ -296,6 +306,8 @@ class SealedFile:
         file = self._open()
         try:
             self._read_header(file)
+            if place_of(path) not in (None, (self.storage_id, self.segment)):
+                raise self._damage(0, f"it is segment {self.segment} of table storage {self.storage_id}")
             if expected is not None and expected != self.reference:
                 raise self._damage(0, "it is not the file that the manifest names")
             self._read_footer(file)
@@ -314,6 +326,18 @@ class SealedFile:
     def has(self, column: int, role: Role = Role.DATA) -> bool:
         """Whether the file holds that buffer."""
         return (int(column), int(role)) in self._index
+
+    def form(self, column: int, role: Role = Role.DATA) -> tuple[str, int, int] | None:
+        """(dtype, elements of one value, values) of a buffer as the footer has it; None when the file has none."""
+        place = self._index.get((int(column), int(role)))
+        if place is None:
+            return None
+        row = self._table[place]
+        return row["dtype"].decode("latin-1"), int(row["inner"]), int(row["count"])
+
+    def damage(self, problem: str) -> DataCorrupted:
+        """The error for what somebody who knows more found wrong with the file as a whole."""
+        return self._damage(0, problem)
 
     def buffer(self, column: int, role: Role = Role.DATA) -> Array | None:
         """A read-only view of a buffer in the map, [count] or [count, inner]; None when the file has none.

@@ -7,16 +7,17 @@ import random
 import numpy as np
 import pytest
 
+from filestore import errors
 from filestore.hal import SimulatedDisk
 from filestore.storage import directory as d
 from filestore.storage.schema import ColumnDef, TableDef
 from filestore.storage.sealed import SealedSegment, encode_column
 from filestore.storage.segment import Layout
-from filestore.storage.segment_file import SealedContents
+from filestore.storage.segment_file import SealedColumn, SealedContents
 from filestore.storage.store import Store, StoreOptions, sealed_name
 from filestore.storage.table import Table
 from filestore.storage.vector import Vector, string_vector
-from filestore.types import BOOL, FLOAT8, INT4, NUMERIC, TEXT, UUID, numeric
+from filestore.types import BOOL, FLOAT8, INT4, INT8, NUMERIC, TEXT, UUID, numeric
 from tests.storage.memory_arenas import MemoryArenas
 
 TYPES = (INT4, TEXT, BOOL, FLOAT8, numeric(12, 2), NUMERIC, UUID, TEXT)
@@ -117,6 +118,40 @@ def test_dead_slots_are_stored_as_nothing(store):
     assert sealed.vector(0, 0, 3).plain().strings() == [b"a", None, b"b"]
     assert sealed.vector(1, 0, 3).data.tolist() == [1, 0, 2]
     assert sealed.zone(1) == (1, 2, 1)
+
+
+def three(dtype, shape=(3,)):
+    return np.zeros(shape, dtype)
+
+
+BITS = np.zeros(1, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("column", "types", "rows"),
+    [
+        (SealedColumn(three(np.int64)), (INT8, INT4), 3),
+        (SealedColumn(three(np.int64)), (), 3),
+        (SealedColumn(three(np.int64)), (INT4,), 3),
+        (SealedColumn(three(np.int32)), (INT8,), 3),
+        (SealedColumn(three(np.int64)), (FLOAT8,), 3),
+        (SealedColumn(three(np.int64)), (UUID,), 3),
+        (SealedColumn(three(np.uint64, (3, 2))), (INT8,), 3),
+        (SealedColumn(three(np.int64)), (TEXT,), 3),
+        (SealedColumn(three(np.uint8)), (TEXT,), 3),
+        (SealedColumn(three(np.uint8), words=three(np.int64)), (TEXT,), 3),
+        (SealedColumn(three(np.uint8), words=three(np.uint64, (3, 2))), (BOOL,), 3),
+        (SealedColumn(three(np.uint64, (3, 2)), heap=three(np.int8)), (TEXT,), 3),
+        (SealedColumn(three(np.int64)), (INT8,), 4),
+        (SealedColumn(three(np.int64, (9,)), BITS), (INT8,), 9),
+    ],
+)
+def test_columns_of_another_form_are_named(store, column, types, rows):
+    """The file is sound in itself and stands in its place, but it is not what the table's definition says."""
+    name = sealed_name(7, 0)
+    store.write_sealed(name, SealedContents(7, 0, rows, [column]))
+    with pytest.raises(errors.DataCorrupted, match=f"{name} is damaged.*table"):
+        SealedSegment(store.open_sealed(name), Layout(types))
 
 
 def test_a_shared_dictionary_is_kept(store):

@@ -13,6 +13,7 @@ from filestore.hal import SimulatedDisk
 from filestore.storage import replay
 from filestore.storage.directory import MARK_BASE
 from filestore.storage.log_record import Record, RecordKind, encode_group
+from filestore.storage.segment_file import sealed_name
 from filestore.txn import recovery
 from filestore.txn.engine import Engine
 from tests.txn import engine_model as m
@@ -271,4 +272,40 @@ def test_segments_without_live_versions_give_their_values_up():
         engine.close()
         engine = Engine.open(disk, m.options(2))
         table = engine.table(m.defined(engine, "hot"))
+    engine.close()
+
+
+@pytest.mark.parametrize("attached", ["by the log", "by a checkpoint"])
+@pytest.mark.parametrize("other", ["of another table", "of the same table"])
+def test_a_sealed_file_in_anothers_place_is_named(attached, other):
+    """Each is a sound file of this store, and has been written in full: only its place is wrong."""
+    disk = SimulatedDisk()
+    engine = Engine.open(disk, m.options(1))
+    expected = {}
+    for name, first in (("a", 0), ("b", 500)):
+        table = m.create(engine, m.table_def(name))
+        txn = engine.begin()
+        rows = [(i, b"%d" % i) for i in range(first, first + 32)]
+        m.run(engine.bulk_load(txn, table, [m.vectors(rows)]))
+        engine.commit(txn).result()
+        expected[name] = dict(rows)
+    if attached == "by a checkpoint":
+        engine.checkpoint()
+    a, b = (m.defined(engine, name).storage_id for name in "ab")
+    engine.store.close()
+    place = sealed_name(a, 0)
+    files = disk.files()
+    wrong = files[sealed_name(b, 0) if other == "of another table" else sealed_name(a, 1)]
+    assert len(wrong) == len(files[place])
+    disk.corrupt(place, 0, wrong)
+    engine = Engine.open(disk, m.options(2))
+    assert m.committed(engine, engine.table(m.defined(engine, "b"))) == expected["b"]
+    with pytest.raises(errors.DataCorrupted, match=place):
+        engine.table(m.defined(engine, "a"))
+    assert any(place in finding.problem for finding in engine.check())
+    engine.close()
+    disk.corrupt(place, 0, files[place])
+    engine = Engine.open(disk, m.options(3))
+    assert m.committed(engine, engine.table(m.defined(engine, "a"))) == expected["a"]
+    assert engine.check() == []
     engine.close()
