@@ -396,8 +396,8 @@ class CallBinder(PredicateBinder):
             args += [e.Const(INT4, 1), self.bind(length)]
         else:
             args += [self.bind(x) for x in (start, length) if x is not None]
-        if any(a.type.info.category in ("S", "X") for a in args[1:]):
-            raise self.refuse("substring with a pattern", node, "Give its start and length as integers.")
+        if len(args) == 3 and all(a.type.info.category in ("S", "X") for a in args[1:]):
+            raise self.refuse("substring with a pattern of SIMILAR TO", node, "Use a regular expression: FROM '...'.")
         return self.call_named("substring", args, node)
 
     def trim(self, node: Any) -> e.Expr:

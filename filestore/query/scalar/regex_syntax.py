@@ -3,8 +3,8 @@
 A pattern is read once, token by token, and written again in Python's syntax: `$` is the very end, `\\m` the start of
 a word, `[[:alpha:]]` Unicode's letters, `{,3}` plain text. What Python would take and PostgreSQL does not (possessive
 and atomic groups, names of groups) is refused in PostgreSQL's words, and so is what is malformed. Which strings match
-is the same in both; how long a match is need not be (PostgreSQL takes the longest alternative), so only tests for a
-match may use this.
+is the same in both; how long a match is need not be (PostgreSQL takes the longest alternative): `regex_matches.py` says
+where it is.
 
 Source: PostgreSQL 15, 9.7.3; src/backend/regex/regcomp.c, regex/regerrs.h.
 """
@@ -55,10 +55,19 @@ def invalid(why: str) -> errors.InvalidRegularExpression:
 @lru_cache(maxsize=512)
 def advanced_regex(pattern: str, ignore_case: bool) -> re.Pattern[str]:
     """A PostgreSQL regular expression as a Python one, for `search`. Errors with 2201B, 0A000 for options."""
-    flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+    flags: int = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
     if pattern.startswith("***="):
         return re.compile(re.escape(pattern[4:]), flags)
-    text = pattern.removeprefix("***:")
+    text, flags = options_of(pattern.removeprefix("***:"), flags)
+    try:
+        return re.compile(Translation(text).run(), flags)
+    except re.error as error:  # what is left: a range backwards, a look-behind of no fixed width
+        reversed_range = "bad character range" in error.msg
+        raise invalid("invalid character range" if reversed_range else error.msg) from error
+
+
+def options_of(text: str, flags: int) -> tuple[str, int]:
+    """A pattern without the options that it begins with, and Python's flags with them. Errors with 2201B, 0A000."""
     options = re.match(r"\(\?([a-z]+)\)", text)
     if options is None and re.match(r"\(\?[A-Za-z]", text):
         raise invalid("invalid embedded option")
@@ -73,14 +82,10 @@ def advanced_regex(pattern: str, ignore_case: bool) -> re.Pattern[str]:
                 raise errors.FeatureNotSupported(
                     f'option "{option}" of regular expressions is not supported', hint="i, c and s are."
                 )
-    try:
-        return re.compile(_Translation(text).run(), flags)
-    except re.error as error:  # what is left: a range backwards, a look-behind of no fixed width
-        reversed_range = "bad character range" in error.msg
-        raise invalid("invalid character range" if reversed_range else error.msg) from error
+    return text, flags
 
 
-class _Translation:
+class Translation:
     """One pattern on its way. `atom`: whether what was read last can be repeated."""
 
     def __init__(self, text: str) -> None:
