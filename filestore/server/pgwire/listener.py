@@ -3,9 +3,9 @@ knows asyncio.
 
 The loop's thread is the engine's thread: a message is served on it directly, without a coroutine. Statements that wait
 are woken together: whoever finishes a wait, on any thread, leaves the connection in a queue, and one callback takes
-all that are in it, so a group commit of a hundred sessions costs one wake-up. The loop flushes the log itself, after
-it has served whoever had sent something, while that is short (see `Log.hosted`). Small answers wait for the same moment
-and leave one after the other (`SMALL_BYTES`).
+all that are in it, so a group commit of a hundred sessions costs one wake-up. The loop flushes the log itself while
+that is short (see `Log.hosted`): in the first turn in which nobody has said anything, or after GATHER_S. Small answers
+leave together at the end of a turn (`SMALL_BYTES`).
 
 The clock runs only while somebody is watched: authentication, waiting statements, idle transactions. It ticks every
 TICK_SECONDS, which bounds how late a cancel or a timeout is.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,8 @@ CONNECTIONS_MAX: Final = 1000
 BACKLOG: Final = 1024
 # Flushes that take longer are the log's thread's: everybody waits for the loop's.
 SHORT_FLUSH_S: Final = 0.0005
+# How long a flush waits for others to commit, too, while somebody has something to do: several flushes' time.
+GATHER_S: Final = 0.001
 # Output that a client has not taken may grow to this before rows are made no further.
 WRITE_BUFFER_BYTES: Final = 1 << 20
 # Answers up to this are sent together: waking a client that sleeps costs more than the rest of a send, and one that has
@@ -66,6 +69,7 @@ class SocketPipe(asyncio.Protocol):
         self._listener.connections.add(self._connection)
 
     def data_received(self, data: bytes) -> None:
+        self._listener.served += 1
         self._connection.receive(data)  # type: ignore[union-attr]
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -146,6 +150,9 @@ class Listener:
         self._admitted: set[Connection] = set()
         self._watched: set[Connection] = set()
         self._finished: deque[tuple[Connection, Wait]] = deque()
+        self.served = 0  # how often clients have sent something
+        self._served_before = 0
+        self._flush_by = 0.0
         self._waking = False
         self._outbox: list[SocketPipe] = []
         self._thread = 0
@@ -267,11 +274,18 @@ class Listener:
             return False
         if self.database.engine.log.hosted_s > SHORT_FLUSH_S:
             return False
+        self._flush_by = time.perf_counter() + GATHER_S
+        self._served_before = self.served
         self._loop.call_soon(self._flush_log)
         return True
 
     def _flush_log(self) -> None:
         self._send_all()
+        if self.served != self._served_before and time.perf_counter() < self._flush_by:
+            # Somebody else has something to do: what is committed meanwhile shares the flush.
+            self._served_before = self.served
+            self._loop.call_soon(self._flush_log)
+            return
         self._waking = True  # nobody needs to call: what the flush ends is taken up at once
         try:
             self.database.engine.log.flush_hosted()
