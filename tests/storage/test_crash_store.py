@@ -1,4 +1,5 @@
-"""Power cuts at every operation of the store's life, in every way the disk model knows; recovery of recovery too.
+"""Power cuts in the store's life: at every sync, and at operations drawn from all until there are enough, in every way
+the disk model knows; recovery of recovery too.
 
 Goal: after any crash the store holds exactly the acknowledged transactions plus possibly a prefix of those in
 flight, its verifier is silent, it recovers to the same again, and it takes new work. Oracle: `store_model`.

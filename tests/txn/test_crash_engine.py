@@ -1,4 +1,5 @@
-"""The whole engine on the simulated disk, cut off at every operation in every way the disk model knows.
+"""The whole engine on the simulated disk, cut off at every sync, and at operations drawn from all until there are
+enough, in every way the disk model knows.
 
 Goal: recovery yields exactly the acknowledged transactions plus possibly whole unacknowledged ones, in commit
 order; tables agree with their indexes; a second recovery, and one that was itself cut off, give the same.
@@ -17,6 +18,8 @@ from filestore.hal.simulated import SimulatedCrash
 from filestore.txn.engine import Engine
 from tests.storage import crash_harness as harness
 from tests.txn import engine_model as model
+
+STATES = 8  # at each operation that is drawn: the four simple ones, one of each other kind, so that many are drawn
 
 
 class Run:
@@ -94,7 +97,8 @@ class Run:
 @pytest.mark.timeout(600)
 def test_every_crash_recovers_a_prefix_of_commits(seed):
     run = Run(seed, 40)
-    report = harness.enumerate_crashes(run, run.check, seed=seed, states=harness.QUOTAS["engine, statements"])
+    quota = harness.QUOTAS["engine, statements"]
+    report = harness.enumerate_crashes(run, run.check, seed=seed, states=quota, per_op=STATES)
     report.meets("engine, statements")
     assert {"none", "all", "torn", "dropped", "shorn"} <= set(report.kinds)
     assert run.nested > report.states // 20, f"only {run.nested} recoveries were cut off"
@@ -104,7 +108,8 @@ def test_every_crash_recovers_a_prefix_of_commits(seed):
 def test_every_crash_while_an_index_splits(seed):
     """Twenty rows fill a page of the unique index: it splits under open, aborted and committed transactions."""
     run = Run(seed, 20, padding=600, held=0.9)
-    report = harness.enumerate_crashes(run, run.check, seed=seed, states=harness.QUOTAS["engine, index splits"])
+    quota = harness.QUOTAS["engine, index splits"]
+    report = harness.enumerate_crashes(run, run.check, seed=seed, states=quota, per_op=STATES)
     report.meets("engine, index splits")
     assert run.index_pages > 3, f"only {run.index_pages} pages"
 
