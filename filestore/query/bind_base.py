@@ -93,12 +93,17 @@ class BaseBinder:
         found = min((s for s in spots if s >= 0), default=None)
         return self.position(node) if found is None else self.context.source.position(found)
 
-    def position_before(self, node: Any, text: str) -> int | None:
-        """Where a word or sign stands that was read before a node, such as the parenthesis of a subquery."""
+    def position_before(self, node: Any, text: str, first: str = "") -> int | None:
+        """Where a word or sign stands that was read before a node, such as the parenthesis of a subquery; or the word
+        `first`, where it stands right before that."""
         offset = offset_of(node)
         if offset is None:
             return None
-        found = self.context.source.rewritten.upper().rfind(text, 0, offset)
+        source = self.context.source.rewritten.upper()
+        found = source.rfind(text, 0, offset)
+        before = source[: max(found, 0)].rstrip()
+        if first and before.endswith(first):
+            found = len(before) - len(first)
         return self.position(node) if found < 0 else self.context.source.position(found)
 
     def refuse(self, what: str, node: Any, hint: str | None = None) -> errors.FeatureNotSupported:
@@ -277,7 +282,9 @@ class BaseBinder:
             )
         raise errors.UndefinedFunction(
             f"operator does not exist: {shown}",
-            hint="No operator matches the given name and argument types. You might need to add explicit type casts.",
+            hint="No operator matches the given name and argument types. You might need to add explicit type casts."
+            if len(types) == 2
+            else "No operator matches the given name and argument type. You might need to add an explicit type cast.",
             position=position,
         )
 

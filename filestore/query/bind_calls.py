@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
@@ -21,7 +21,6 @@ from filestore.query.unbuilt import UNBUILT_FUNCTIONS
 from filestore.types import (
     BOOL,
     DATE,
-    INT4,
     INT8,
     INTERVAL,
     NAME,
@@ -38,6 +37,11 @@ from filestore.types import (
     SqlType,
 )
 
+_WORDS: Final = {
+    exp.Extract: "EXTRACT", exp.Overlay: "OVERLAY", exp.StrPosition: "POSITION", exp.Substring: "SUBSTRING",
+    exp.Trim: "TRIM",
+}  # fmt: skip
+"""The words that functions with a syntax of their own begin with."""
 FLOAT_KINDS: Final = frozenset({Kind.FLOAT4, Kind.FLOAT8})
 
 
@@ -219,15 +223,15 @@ class CallBinder(PredicateBinder):
                 )
         return self.all_of(node.expressions)
 
-    def call_named(self, name: str, args: list[e.Expr], node: Any) -> e.Expr:
-        """The overload for the arguments' types. Errors: 42883, 42725, 0A000 for PostgreSQL's functions that
-        are not built."""
+    def call_named(self, name: str, args: list[e.Expr], node: Any, nodes: Sequence[Any] = ()) -> e.Expr:
+        """The overload for the arguments' types; `nodes` are the arguments' where they are not those of a plain call.
+        Errors: 42883, 42725, 0A000 for PostgreSQL's functions that are not built."""
         types = tuple(a.type for a in args)
         table = f.CALLS.get(name)
         found = select(table, types) if table is not None else None
         if isinstance(found, f.Overload):
             self.context.waits |= name == "pg_sleep"
-            nodes = node.expressions if isinstance(node, exp.Anonymous) else [node] * len(args)
+            nodes = nodes or (node.expressions if isinstance(node, exp.Anonymous) else [node] * len(args))
             return self.coercion.call(found, args, [self.position(n) for n in nodes])
         if name in f.KEYWORD_FUNCTIONS and not args:
             return e.Call(f.KEYWORD_FUNCTIONS[name], name, ())
@@ -237,17 +241,19 @@ class CallBinder(PredicateBinder):
             raise self.refuse(f"function {name}()", node)
         # the functions behind SQL's own syntax are pg_catalog's, whatever the search path
         schema = "" if isinstance(node, exp.Anonymous) else "pg_catalog."
+        word = _WORDS.get(type(node))
+        position = self.position(node) if word is None else self.position_before(node, word)
         shown = f"{schema}{name}({', '.join(t.without_modifiers().name for t in types)})"
         if found == AMBIGUOUS:
             raise errors.AmbiguousFunction(
                 f"function {shown} is not unique",
                 hint="Could not choose a best candidate function. You might need to add explicit type casts.",
-                position=self.position(node),
+                position=position,
             )
         raise errors.UndefinedFunction(
             f"function {shown} does not exist",
             hint=NO_FUNCTION_HINT,
-            position=self.position(node),
+            position=position,
         )
 
     def _functional_cast(self, name: str, arg: e.Expr, node: Any) -> e.Expr | None:
@@ -384,37 +390,36 @@ class CallBinder(PredicateBinder):
     def extract(self, node: Any) -> e.Expr:
         part = node.this
         text = str(part.this).lower() if isinstance(part, exp.Literal) else str(part.name).lower()
-        return self.call_named("extract", [e.Const(TEXT, text), self._moment(node.expression)], node)
-
-    def _moment(self, node: Any) -> e.Expr:
-        return self.bind(node)
+        args = [e.Const(UNKNOWN, text), self.bind(node.expression)]
+        return self.call_named("extract", args, node, (part, node.expression))
 
     def substring(self, node: Any) -> e.Expr:
-        args = [self.bind(node.this)]
         start, length = node.args.get("start"), node.args.get("length")
         if start is None and length is not None:
-            args += [e.Const(INT4, 1), self.bind(length)]
-        else:
-            args += [self.bind(x) for x in (start, length) if x is not None]
+            start = exp.Literal.number(1)
+        nodes = [x for x in (node.this, start, length) if x is not None]
+        args = self.all_of(nodes)
         if len(args) == 3 and all(a.type.info.category in ("S", "X") for a in args[1:]):
             raise self.refuse("substring with a pattern of SIMILAR TO", node, "Use a regular expression: FROM '...'.")
-        return self.call_named("substring", args, node)
+        return self.call_named("substring", args, node, nodes)
 
     def trim(self, node: Any) -> e.Expr:
         where = str(node.args.get("position") or "BOTH").upper()
         name = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(where, "btrim")
-        args = [self.bind(node.this)]
-        if node.args.get("expression") is not None:
-            args.append(self.bind(node.expression))
-        return self.call_named(name, args, node)
+        return self._with_syntax(name, node, (node.this, node.args.get("expression")))
 
     def overlay(self, node: Any) -> e.Expr:
         """overlay(text PLACING text FROM n [FOR n]), and the same with commas."""
-        parts = (node.this, node.expression, node.args.get("from_"), node.args.get("for_"))
-        return self.call_named("overlay", [self.bind(x) for x in parts if x is not None], node)
+        return self._with_syntax(
+            "overlay", node, (node.this, node.expression, node.args.get("from_"), node.args.get("for_"))
+        )
 
     def find_position(self, node: Any) -> e.Expr:
-        return self.call_named("position", [self.bind(node.this), self.bind(node.args["substr"])], node)
+        return self._with_syntax("position", node, (node.this, node.args["substr"]))
+
+    def _with_syntax(self, name: str, node: Any, parts: Sequence[Any]) -> e.Expr:
+        nodes = [part for part in parts if part is not None]
+        return self.call_named(name, self.all_of(nodes), node, nodes)
 
     def moment(self, node: Any) -> e.Expr:
         """CURRENT_DATE, CURRENT_TIMESTAMP, LOCALTIMESTAMP, LOCALTIME."""

@@ -303,9 +303,13 @@ class PredicateBinder(BaseBinder):
         args: list[e.Expr] = []
         casts: list[e.Expr] = []
         for i, (item, column) in enumerate(zip(left, plan.columns, strict=True)):
-            call = self.operate(
-                "=", [self.bind(item), e.Column(column.type, i, column.name)], exp.EQ(this=item, expression=exp.Null())
-            )
+            pair = exp.EQ(this=item, expression=exp.Null())
+            try:
+                call = self.operate("=", [self.bind(item), e.Column(column.type, i, column.name)], pair)
+            except errors.UndefinedFunction as error:
+                if isinstance(node, exp.In):
+                    error.position = self.position_before(query, "IN", "NOT")
+                raise
             if not isinstance(call, e.Call):
                 raise self.refuse("IN of this type", node)
             args.append(call.args[0])

@@ -132,9 +132,7 @@ class Select:
             alias = name_of(item.args["table"])
             relation: Relation | None = self.scope.relation(name_of(schema) if schema else None, alias)
             if relation is None:
-                raise errors.UndefinedTable(
-                    f'missing FROM-clause entry for table "{alias}"', position=position(self.context, item)
-                )
+                raise self.scope.missing(alias, position(self.context, item))
             found = relation.columns
         else:
             return None

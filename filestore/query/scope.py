@@ -111,7 +111,7 @@ class Scope:
             if relation is not None:
                 break
             if scope.outer is None:
-                raise self._missing(alias, position)
+                raise self.missing(alias, position)
             level, scope = level + 1, scope.outer
         matches = [c for c in relation.columns if c.name == name]
         if len(matches) > 1:
@@ -158,7 +158,8 @@ class Scope:
             hint = f'Perhaps you meant to reference the column "{full}".'
         return errors.UndefinedColumn(f'column "{name}" does not exist', hint=hint, position=position)
 
-    def _missing(self, alias: str, position: int | None) -> errors.UndefinedTable:
+    def missing(self, alias: str, position: int | None) -> errors.UndefinedTable:
+        """The error for a name that is no relation's here."""
         real = next((r for r in self.relations if r.table is not None and r.table.name == alias), None)
         if real is not None:
             return errors.UndefinedTable(
