@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from filestore import errors
 from filestore.query import statements as s
 from filestore.result import Result
 from filestore.txn.drive import Steps
+from filestore.txn.transaction import Isolation
 
 if TYPE_CHECKING:
     from filestore.session import Session
 
 Command = s.Begin | s.Commit | s.Rollback | s.SetTransaction
+_RUNS_AT: Final = {"read uncommitted": Isolation.READ_COMMITTED, **{level.value: level for level in Isolation}}
 
 
 def run(session: Session, command: Command) -> Steps[Result]:
@@ -62,14 +64,15 @@ def _refuse_chain(chain: bool) -> None:
         raise errors.FeatureNotSupported("AND CHAIN is not supported", hint="Send BEGIN after it.")
 
 
-def checked_isolation(level: str) -> str:
+def checked_isolation(level: str) -> Isolation:
     """The level that a requested one runs at: read uncommitted is read committed; serializable is refused by name."""
-    if level == "serializable":
+    found = _RUNS_AT.get(level)
+    if found is None:
         raise errors.FeatureNotSupported(
-            "isolation level SERIALIZABLE is not supported",
+            f"isolation level {level.upper()} is not supported",
             hint="REPEATABLE READ (snapshot isolation) is the strongest level built.",
         )
-    return "read committed" if level == "read uncommitted" else level
+    return found
 
 
 def _apply(session: Session, modes: s.TransactionModes) -> None:

@@ -36,6 +36,7 @@ from filestore.txn.writes import KeyConflict, first_blocker, insert_rows
 if TYPE_CHECKING:
     from filestore.txn.engine import Engine
 
+# Of fewer rows a segment would be a file of little but padding, for a sync of the file and one of its directory.
 THRESHOLD_ROWS: Final = 20_000
 QUEUED: Final = 2  # segments that may wait for a worker: bounds memory, keeps workers busy
 

@@ -35,7 +35,7 @@ from filestore.txn.keys import INDEX_BYTES, StoredKey, open_key
 from filestore.txn.locks import LockMode, LockTable
 from filestore.txn.manager import TransactionManager
 from filestore.txn.snapshot import Snapshot
-from filestore.txn.transaction import READ_COMMITTED, Transaction
+from filestore.txn.transaction import Isolation, State, Transaction
 
 LOG: Final = logging.getLogger("filestore.txn")
 # From here on a bulk load is followed by a checkpoint: replaying it means to index its rows again.
@@ -48,6 +48,8 @@ class EngineOptions:
     """How an engine runs. slots, heap_bytes, index_bytes: small in tests, so that boundaries are met.
 
     checkpoint_log_bytes: log since the last checkpoint that starts the next one; what a recovery has to read.
+    workers: threads that encode and write the segments of one bulk load: one for each core of the smallest machine that
+    this is meant for.
     threaded: False takes checkpoints only when asked and flushes inline, for tests on a simulated disk.
     """
 
@@ -165,7 +167,7 @@ class Engine:
     # --- transactions
 
     def begin(
-        self, isolation: str = READ_COMMITTED, *, read_only: bool = False, minimum_timestamp: int = 0
+        self, isolation: Isolation = Isolation.READ_COMMITTED, *, read_only: bool = False, minimum_timestamp: int = 0
     ) -> Transaction:
         """A new transaction; `minimum_timestamp`: `Transaction.timestamp` of the session's last commit."""
         return self.manager.begin(isolation, read_only, minimum_timestamp)
@@ -190,7 +192,7 @@ class Engine:
 
     def after(self, txn: Transaction) -> None:
         """A transaction has ended, its locks are still held: storage goes that nobody will name again."""
-        committed = txn.state == "committed"
+        committed = txn.state is State.COMMITTED
         for table in txn.dropped if committed else txn.created:
             # A table that was made and dropped in one transaction is in both lists.
             self.drop_storage(table)

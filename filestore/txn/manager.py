@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Generator
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -42,9 +42,7 @@ from filestore.storage.wait import Wait, finished
 from filestore.txn.keys import StoredKey
 from filestore.txn.locks import LockTable
 from filestore.txn.snapshot import Snapshot
-from filestore.txn.transaction import READ_COMMITTED, TableWrites, Transaction
-
-GROUP_OVERHEAD: Final = 64
+from filestore.txn.transaction import Isolation, State, TableWrites, Transaction
 
 
 class CommitLog(Protocol):
@@ -81,7 +79,7 @@ class TransactionManager:
         self.on_finish: Callable[[Transaction], None] = _nothing
 
     def begin(
-        self, isolation: str = READ_COMMITTED, read_only: bool = False, minimum_timestamp: int = 0
+        self, isolation: Isolation = Isolation.READ_COMMITTED, read_only: bool = False, minimum_timestamp: int = 0
     ) -> Transaction:
         """A new transaction; `minimum_timestamp`: the session's last commit."""
         txn = Transaction(self, self.next_id, isolation, read_only, minimum_timestamp)
@@ -95,9 +93,9 @@ class TransactionManager:
         """
         if txn.writes:
             self.check_log()
-        if txn.isolation == READ_COMMITTED and txn.writes:
+        if txn.isolation is Isolation.READ_COMMITTED and txn.writes:
             timestamp = self.last_committed
-        elif txn.isolation == READ_COMMITTED or txn.snapshot is None:
+        elif txn.isolation is Isolation.READ_COMMITTED or txn.snapshot is None:
             timestamp = max(self.durable_timestamp, txn.minimum_timestamp)
         else:
             timestamp = txn.snapshot.timestamp
@@ -142,7 +140,7 @@ class TransactionManager:
         if not txn.has_writes and not _has_operations(txn):
             # Who looked for rows to write saw the newest commits, found nothing and answers that: behind them.
             seen = self._answered if txn.writes and txn.synchronous else finished()
-            self._end(txn, "committed")
+            self._end(txn, State.COMMITTED)
             return seen
         records = list(txn.records)
         if txn.registry is not None and txn.registry.operations:
@@ -150,7 +148,7 @@ class TransactionManager:
             payload = json.dumps(txn.registry.operations, separators=(",", ":")).encode()
             records.insert(0, Record(RecordKind.DDL, 0, payload))
         parts = encode_group(self.last_committed + 1, txn.id, records)
-        self.log.reserve(sum(map(len, parts)) + GROUP_OVERHEAD)
+        self.log.reserve(sum(map(len, parts)))
         lsn = self.log.append(parts)
         timestamp = self.last_committed + 1
         self.last_committed = timestamp
@@ -163,7 +161,7 @@ class TransactionManager:
         self.commits += 1
         # A wait of its own: who is woken by it must find `durable_timestamp` moved on already.
         answered = self._answered = Wait()
-        self._end(txn, "committed")
+        self._end(txn, State.COMMITTED)
         self.log.when_durable(lsn).on_done(lambda ended: self._durable(timestamp, ended, answered))
         return answered if txn.synchronous else finished()
 
@@ -178,14 +176,14 @@ class TransactionManager:
 
     def abort(self, txn: Transaction) -> None:
         """Takes back everything, newest first. Cannot fail; aborting what is over is harmless."""
-        if txn.state != "active":
+        if txn.state is not State.ACTIVE:
             return
         for table, writes in reversed(txn.writes.items()):
             _undo(table, writes)
         self.aborts += 1
-        self._end(txn, "aborted")
+        self._end(txn, State.ABORTED)
 
-    def _end(self, txn: Transaction, state: str) -> None:
+    def _end(self, txn: Transaction, state: State) -> None:
         txn.state = state
         self.active.pop(txn.id, None)
         self.on_finish(txn)

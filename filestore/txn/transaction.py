@@ -9,6 +9,7 @@ Thread rule: used under the engine lock by one statement at a time.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,21 @@ if TYPE_CHECKING:
     from filestore.txn.keys import StoredKey
     from filestore.txn.manager import TransactionManager
 
-READ_COMMITTED = "read committed"
-REPEATABLE_READ = "repeatable read"
+
+class Isolation(enum.StrEnum):
+    """The levels that are built, by the names that settings have for them."""
+
+    READ_COMMITTED = "read committed"
+    REPEATABLE_READ = "repeatable read"
+
+
+class State(enum.Enum):
+    """What has become of a transaction; the last two are final."""
+
+    ACTIVE = enum.auto()
+    COMMITTED = enum.auto()
+    ABORTED = enum.auto()
+
 
 
 @dataclass(slots=True)
@@ -57,9 +71,7 @@ class TableWrites:
 
 
 class Transaction:
-    """One transaction. `state`: active, committed, aborted. `synchronous`: whether commit's wait is for
-    durability.
-    """
+    """One transaction. `synchronous`: whether commit's wait is for durability."""
 
     __slots__ = (
         "behind_savepoint",
@@ -87,7 +99,7 @@ class Transaction:
     )
 
     def __init__(
-        self, manager: TransactionManager, number: int, isolation: str, read_only: bool, minimum_timestamp: int
+        self, manager: TransactionManager, number: int, isolation: Isolation, read_only: bool, minimum_timestamp: int
     ) -> None:
         self.manager = manager
         self.id = number
@@ -98,7 +110,7 @@ class Transaction:
         self.minimum_timestamp = minimum_timestamp
         self.behind_savepoint = False  # what is written there could not be undone by itself
         self.synchronous = True
-        self.state = "active"
+        self.state = State.ACTIVE
         self.timestamp = 0  # of the commit
         self.snapshot: Snapshot | None = None
         self.pins: list[ReferenceType[Snapshot]] = []  # of results that may not have been read to their end
@@ -121,7 +133,7 @@ class Transaction:
     def writes_of(self, table: Table) -> TableWrites:
         """The write set for a table. Raises what `check_writable` raises."""
         found = self.writes.get(table)
-        if found is None or self.state != "active":
+        if found is None or self.state is not State.ACTIVE:
             # A worker may still be loading when its transaction has been ended by a cancel.
             self.check_writable()
             found = self.writes[table] = TableWrites()
@@ -137,7 +149,7 @@ class Transaction:
                 "changes after SAVEPOINT are not supported",
                 hint="RELEASE the savepoint first, or make the changes in a transaction of their own.",
             )
-        if self.state != "active":
+        if self.state is not State.ACTIVE:
             raise errors.InFailedTransaction("transaction is over, it writes no more")
         self.manager.check_log()
 

@@ -36,7 +36,7 @@ from filestore.storage.wait import Wait
 from filestore.txn import kernels
 from filestore.txn.keys import StoredKey, equal_keys, first_duplicate, have_keys, take_keys
 from filestore.txn.snapshot import may_stay
-from filestore.txn.transaction import READ_COMMITTED, Transaction
+from filestore.txn.transaction import Isolation, Transaction
 
 _RETRY_HINT: Final = "Run the transaction again."
 
@@ -120,7 +120,7 @@ def claim_rows(txn: Transaction, table: Table, addresses: Array) -> Generator[Wa
         fresh = addresses[low:done][result.states[low:done] == kernels.CLAIMED]
         if len(fresh):
             writes.ended.append(fresh)
-        if txn.isolation != READ_COMMITTED and (result.states[low:done] != kernels.CLAIMED).any():
+        if txn.isolation is not Isolation.READ_COMMITTED and (result.states[low:done] != kernels.CLAIMED).any():
             yield from txn.manager.settled()  # whoever tries again sees what was changed
             _refuse_changed(txn, table, addresses[low:done], result.states[low:done])
         if done == len(addresses):

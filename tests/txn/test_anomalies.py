@@ -10,10 +10,10 @@ import pytest
 from filestore import errors
 from filestore.hal import SimulatedDisk
 from filestore.txn.engine import Engine
-from filestore.txn.transaction import READ_COMMITTED, REPEATABLE_READ
+from filestore.txn.transaction import Isolation
 from tests.txn import engine_model as m
 
-LEVELS = (READ_COMMITTED, REPEATABLE_READ)
+LEVELS = (Isolation.READ_COMMITTED, Isolation.REPEATABLE_READ)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_g0_dirty_write(db, level):
     next(steps)
     m.run(set_value(db, a, 2, b"21"))
     engine.commit(a).result()
-    if level == REPEATABLE_READ:
+    if level == Isolation.REPEATABLE_READ:
         with pytest.raises(errors.SerializationFailure):
             m.run(steps)
         engine.abort(b)
@@ -77,7 +77,7 @@ def test_g1b_intermediate_read(db, level):
     assert read(db, b)[1] == b"10"
     m.run(set_value(db, a, 1, b"11"))
     engine.commit(a).result()
-    assert read(db, b)[1] == (b"11" if level == READ_COMMITTED else b"10")
+    assert read(db, b)[1] == (b"11" if level == Isolation.READ_COMMITTED else b"10")
     engine.abort(b)
 
 
@@ -100,7 +100,7 @@ def test_pmp_predicate_many_preceders(db, level):
     assert 3 not in read(db, a)
     m.run(m.insert(b, table, [(3, b"30")]))
     engine.commit(b).result()
-    assert (3 in read(db, a)) == (level == READ_COMMITTED), "a phantom is permitted at READ COMMITTED only"
+    assert (3 in read(db, a)) == (level == Isolation.READ_COMMITTED), "a phantom is permitted at READ COMMITTED only"
     engine.abort(a)
 
 
@@ -113,7 +113,7 @@ def test_p4_lost_update(db, level):
     steps = set_value(db, b, 1, b"11 too")
     next(steps)
     engine.commit(a).result()
-    if level == REPEATABLE_READ:
+    if level == Isolation.REPEATABLE_READ:
         with pytest.raises(errors.SerializationFailure):
             m.run(steps)
         engine.abort(b)
@@ -132,7 +132,7 @@ def test_g_single_read_skew(db, level):
     m.run(set_value(db, b, 1, b"12"))
     m.run(set_value(db, b, 2, b"18"))
     engine.commit(b).result()
-    assert read(db, a)[2] == (b"18" if level == READ_COMMITTED else b"20")
+    assert read(db, a)[2] == (b"18" if level == Isolation.READ_COMMITTED else b"20")
     engine.abort(a)
 
 
@@ -161,8 +161,8 @@ def test_otv_observed_transaction_vanishes(db, level):
     next(steps)
     engine.commit(a).result()
     seen = read(db, c)
-    assert seen == ({1: b"11", 2: b"19"} if level == READ_COMMITTED else {1: b"10", 2: b"20"})
-    if level == REPEATABLE_READ:
+    assert seen == ({1: b"11", 2: b"19"} if level == Isolation.READ_COMMITTED else {1: b"10", 2: b"20"})
+    if level == Isolation.REPEATABLE_READ:
         with pytest.raises(errors.SerializationFailure):
             m.run(steps)
         engine.abort(b)

@@ -17,6 +17,7 @@ from filestore.storage import segment_kernels
 from filestore.storage.directory import INFINITY
 from filestore.txn import kernels, manager, writes
 from filestore.txn.snapshot import Snapshot
+from filestore.txn.transaction import Isolation
 from tests.txn import histories as h
 from tests.txn.histories import APPEND, LOOK, READ, WRITE, Op, Txn
 from tests.txn.workload import SETUP, EmbeddedClient, Run, WireClient
@@ -169,7 +170,7 @@ def with_new_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = manager.TransactionManager.statement_snapshot
 
     def fresh(self, transaction):
-        level, transaction.isolation = transaction.isolation, "read committed"
+        level, transaction.isolation = transaction.isolation, Isolation.READ_COMMITTED
         try:
             return whole(self, transaction)
         finally:

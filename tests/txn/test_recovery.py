@@ -16,6 +16,7 @@ from filestore.storage.log_record import Record, RecordKind, encode_group
 from filestore.storage.segment_file import sealed_name
 from filestore.txn import recovery
 from filestore.txn.engine import Engine
+from filestore.txn.transaction import Isolation
 from tests.txn import engine_model as m
 
 
@@ -251,7 +252,7 @@ def test_segments_without_live_versions_give_their_values_up():
     txn = engine.begin()
     m.run(m.insert(txn, table, [(1, b"0")]))
     engine.commit(txn).result()
-    old = engine.begin("repeatable read")
+    old = engine.begin(Isolation.REPEATABLE_READ)
     seen = m.contents(engine, old, table)
     for i in range(1, 100):
         txn = engine.begin()

@@ -20,7 +20,7 @@ from filestore.storage.store import StoreOptions
 from filestore.storage.vector import Vector
 from filestore.txn.drive import drive
 from filestore.txn.engine import Engine, EngineOptions
-from filestore.txn.transaction import READ_COMMITTED, REPEATABLE_READ
+from filestore.txn.transaction import Isolation
 from filestore.txn.writes import claim_rows, update_rows
 from tests.txn import engine_model as m
 
@@ -93,7 +93,7 @@ def test_money_is_moved_never_made(data_dir, seed, seconds):
     def writer(number):
         rng = random.Random(seed + number)
         while time.monotonic() < until:
-            level = rng.choice((READ_COMMITTED, REPEATABLE_READ))
+            level = rng.choice((Isolation.READ_COMMITTED, Isolation.REPEATABLE_READ))
             durable = drive(transfer(engine, table, rng, level), engine.lock, lambda: None)
             if durable is not None:
                 assert durable.result(10)
@@ -102,7 +102,7 @@ def test_money_is_moved_never_made(data_dir, seed, seconds):
     def reader():
         while time.monotonic() < until:
             with engine.lock:
-                txn = engine.begin(REPEATABLE_READ)
+                txn = engine.begin(Isolation.REPEATABLE_READ)
             assert amounts(engine, table, txn) == TOTAL
             assert amounts(engine, table, txn) == TOTAL
             with engine.lock:

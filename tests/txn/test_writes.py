@@ -11,7 +11,7 @@ from filestore import errors
 from filestore.hal import SimulatedDisk
 from filestore.txn import ddl
 from filestore.txn.engine import Engine
-from filestore.txn.transaction import REPEATABLE_READ
+from filestore.txn.transaction import Isolation
 from filestore.txn.writes import KeyConflict
 from tests.txn import engine_model as m
 
@@ -140,7 +140,7 @@ def test_a_newest_version_that_is_uncommitted_is_never_looked_at(engine, table):
 
 @pytest.mark.parametrize("end", ["update", "delete"])
 def test_repeatable_read_loses_to_the_first_updater(engine, table, end):
-    a, b = Session(engine), Session(engine, isolation=REPEATABLE_READ)
+    a, b = Session(engine), Session(engine, isolation=Isolation.REPEATABLE_READ)
     m.contents(engine, b.txn, table)
     if end == "update":
         assert change(a, table, 1, b"a")
@@ -154,7 +154,7 @@ def test_repeatable_read_loses_to_the_first_updater(engine, table, end):
 
 
 def test_repeatable_read_goes_on_when_the_other_aborts(engine, table):
-    a, b = Session(engine), Session(engine, isolation=REPEATABLE_READ)
+    a, b = Session(engine), Session(engine, isolation=Isolation.REPEATABLE_READ)
     m.contents(engine, b.txn, table)
     assert change(a, table, 1, b"a")
     assert not change(b, table, 1, b"b")
@@ -165,7 +165,7 @@ def test_repeatable_read_goes_on_when_the_other_aborts(engine, table):
 
 
 def test_repeatable_read_sees_its_own_changes_and_nothing_newer(engine, table):
-    a, b = Session(engine), Session(engine, isolation=REPEATABLE_READ)
+    a, b = Session(engine), Session(engine, isolation=Isolation.REPEATABLE_READ)
     before = m.contents(engine, b.txn, table)
     assert change(a, table, 1, b"a")
     a.commit()
