@@ -6,8 +6,9 @@ a key up checks visibility and compares the key again, so an index never needs t
 The whole state of an index is in its pages, meta page first: a copy of the dirty pages is a checkpoint, and opening
 the loaded pages is recovery. An index object keeps nothing that matters beside them.
 
-Thread rule: one thread at a time, the engine's, for all calls. Result arrays are fresh copies and belong to the
-caller.
+Thread rule: one thread at a time for all calls: who has the engine lock, or who builds an index that nobody else
+knows yet. Result arrays are fresh copies and belong to the caller. Not here: uniqueness, visibility, and how values
+become keys (`filestore.index.key`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ The tree object holds the pages and scratch memory, nothing else: opening the sa
 gives the same tree. Offsets and nodes are the business of the kernels; nothing here touches a byte of a page except
 through `layout.META`.
 
-Thread rule: the engine's thread. Lifetime: as long as its pages.
+Thread rule: that of `filestore.index.base`. Lifetime: as long as its pages. Not here: the order of values, columns,
+concurrency of any kind.
 """
 
 from __future__ import annotations

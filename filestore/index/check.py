@@ -3,6 +3,9 @@
 Checked: the meta page against the memory; each node's kind, level, own number, fill, order, cells, zeroed free bytes;
 sibling links both ways; equal depth; each separator against the leaf entries beside it; entry and page counts; every
 page reachable once or free.
+
+Thread rule: that of `filestore.index.base`. Not here: entries against rows (`filestore.txn.check`), and repairs: an
+index is built again.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The walk trusts nothing it has not seen: page numbers are bounded by the high-water mark, counts by capacities,
 offsets by the page, and each page may be visited once, so a damaged tree ends the walk and not the process.
+
+Thread rule: that of `filestore.index.base`. Not here: what a code means in words.
 """
 
 from __future__ import annotations

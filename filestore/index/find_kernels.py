@@ -9,8 +9,9 @@ statement can do lookup, fetch and encoding in one call. Records of one key asce
         record = find_next_u64(data, key, record)
 
 `find_next_*` starts from the root again, so the walk survives changes of the tree between its steps.
-Keys are the packed words of `key_kernels` (u64, u128) or encoded bytes key[start:end]. -1 means none. Engine thread
-only.
+Keys are the packed words of `key_kernels` (u64, u128) or encoded bytes key[start:end]. -1 means none.
+
+Thread rule: that of `filestore.index.base`. Not here: ranges, and whether an entry is stale.
 """
 
 from __future__ import annotations

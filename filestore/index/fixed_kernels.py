@@ -11,6 +11,9 @@ three quarters full; it never borrows. So a node may be thin between unlucky nei
 the same because empty nodes go.
 
 Slot 0 of an inner node has no separator, its words are zero.
+
+Thread rule: that of `filestore.index.base`, for reading too: no order of writes in a page is kept that a reader could
+rely on. Not here: keys of bytes, and any check of what a page says; `check_kernels` has those.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Removing packed keys, freeing and merging nodes on the way; see `fixed_kernels` for the nodes and the rules."""
+"""Removing packed keys, freeing and merging nodes on the way; see `fixed_kernels` for the nodes and the rules.
+
+Thread rule: that of `filestore.index.base`. Not here: shrinking the file; free pages are used again.
+"""
 
 from __future__ import annotations
 

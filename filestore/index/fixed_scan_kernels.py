@@ -1,4 +1,8 @@
-"""Reading packed keys: lookups and ranges; see `fixed_kernels` for the nodes and the rules."""
+"""Reading packed keys: lookups and ranges; see `fixed_kernels` for the nodes and the rules.
+
+Thread rule: that of `filestore.index.base`; what is found is copied out. Not here: remembering a place between calls,
+which a cursor does by key.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ at. Source: the shape is toydb's keycode and FoundationDB's tuple layer; Postgre
 interval_cmp_value, numeric_cmp.
 
 What this does not do: descending columns, NULLS FIRST, collations other than C, decoding (entries lead to rows, which
-hold the values).
+hold the values). Thread rule: a codec is immutable, used anywhere.
 """
 
 from __future__ import annotations

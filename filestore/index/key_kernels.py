@@ -5,6 +5,8 @@ them at cursor[n] of `out` and move the cursors on. `valid` is uint8[n], or empt
 `marker` is 1 if the column is nullable and so has a marker byte before each component.
 
 The scalar functions are for compiled statements that encode one key without leaving their kernel.
+
+Thread rule: any thread; they write into the arrays that they are given. Not here: which form a key has.
 """
 
 from __future__ import annotations

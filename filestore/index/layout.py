@@ -19,6 +19,8 @@ from left to right.
 
 Pages are only ever read through 64-bit words, so the layout is that of a little-endian machine, which the import
 asserts.
+
+Thread rule: constants. Not here: the algorithms, and the checksums of pages, which are the page store's.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@
 descent: path[2 * level] is the page at that level and path[2 * level + 1] the slot taken in it (0 is the leaf level).
 
 Every function that changes a page sets its dirty byte; the meta page's with it where a counter changes.
+
+Thread rule: that of `filestore.index.base`. Not here: entries of nodes, and returning free pages to the memory's
+owner.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Inserting keys of bytes, splitting nodes on the way; see `slotted_kernels` for the nodes and the rules."""
+"""Inserting keys of bytes, splitting nodes on the way; see `slotted_kernels` for the nodes and the rules.
+
+Thread rule: that of `filestore.index.base`. Not here: undoing an insert for which pages ran out, which is
+`filestore.index.btree`'s.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,9 @@ A slot repeats the first 4 bytes of its key, so that most comparisons of a searc
 zeroed and its bytes counted as holes; a node is compacted, through `scratch`, only when an insert needs them.
 
 scratch: uint8[3 pages]: a page copy, and two separators on their way up.
+
+Thread rule: that of `filestore.index.base`, for reading too. Not here: any check of what a page says; `check_kernels`
+has those.
 """
 
 from __future__ import annotations

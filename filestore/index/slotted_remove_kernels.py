@@ -1,4 +1,8 @@
-"""Removing keys of bytes, freeing and merging nodes on the way; see `slotted_kernels` for the nodes and the rules."""
+"""Removing keys of bytes, freeing and merging nodes on the way; see `slotted_kernels` for the nodes and the rules.
+
+Thread rule: that of `filestore.index.base`. Not here: compacting a node, which waits for an insert that needs the
+bytes.
+"""
 
 from __future__ import annotations
 

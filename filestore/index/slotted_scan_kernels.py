@@ -1,6 +1,9 @@
 """Reading keys of bytes: lookups, ranges, and the merge sort that orders pairs for a bulk build.
 
 See `slotted_kernels` for the nodes.
+
+Thread rule: that of `filestore.index.base`, but for the sort, which any thread may run. Not here: remembering a place
+between calls, which a cursor does by key.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Encoding string columns for sealed files: dense heaps, distinct values, extremes. `valid` is empty for no
 nulls.
+
+Thread rule: any thread; they read and write what they are given and nothing else. Not here: which column gets a
+dictionary, which `filestore.storage.sealed` decides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Taking uncommitted data out of a checkpoint's page copies, and out of memory after an abort."""
+"""Taking uncommitted data out of a checkpoint's page copies, and out of memory after an abort.
+
+Thread rule: engine lock held; page copies are the caller's own. Not here: what is uncommitted, which
+`filestore.storage.table_checkpoint` is told.
+"""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from (name, format) pairs packed without gaps and asserts its size: a changed fi
 Versions: FORMAT_VERSION counts incompatible changes of the whole directory. The manifest's feature bits name additions:
 an unknown incompatible bit refuses the directory, an unknown read-only bit opens it for reading only.
 
-It does not hold: the bytes of a row (`row_kernels.py` tells them), index pages (`filestore.index.layout`) and registry
-JSON; those are payload here.
+It does not hold: the bytes of a row (`row_kernels.py` tells them), index pages (`filestore.index.layout`) and
+registry JSON; those are payload here. Thread rule: constants.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ and mended by the next switch. Reading takes the first copy that passes every ch
 Validity rule of a copy: magic, header crc, known version, length inside the copy, body crc over JSON and zeros.
 An unknown incompatible feature bit refuses the directory; an unknown read-only bit opens it for reading only.
 It does not know what `metadata` means. See docs/decisions/0001-manifest-instead-of-superblock.md.
+
+Thread rule: one switch at a time, which is `filestore.storage.store.Store`'s business; a manifest is a value.
 """
 
 from __future__ import annotations

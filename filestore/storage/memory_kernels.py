@@ -4,6 +4,8 @@ A segment's vectors are many arrays of many dtypes; passing them all to a kernel
 So kernels get one int64 matrix of addresses (see `filestore.storage.directory`) and come here for the bytes.
 Nothing is checked: the caller owns the proof that the address is live for the length of the call and that the
 index is inside the vector.
+
+Thread rule: the caller's.
 """
 
 from __future__ import annotations

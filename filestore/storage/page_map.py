@@ -9,6 +9,8 @@ page is seen (RELIABILITY R18). Entries have room for a nonce and a tag (R16).
 Validity rule of a map file: name, length and body_crc are those in the manifest; header crc; counts that add up
 exactly; slots distinct; reserved bytes zero. Decoding is total.
 It does no page I/O: that is `page_store.py`.
+
+Thread rule: values, used anywhere.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@
 
 `write_row` looks at everything before it writes anything, so whatever it cannot do leaves no trace: it then says
 what is missing, or that the general way has to be gone. Directory and fields: `filestore.storage.directory`.
+
+Thread rule: engine lock held. Not here: keys, constraints, and waiting for a version that is not free.
 """
 
 from __future__ import annotations

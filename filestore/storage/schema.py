@@ -3,6 +3,8 @@
 A definition never changes in place: DDL makes a new one and the registry swaps it at commit. `storage_id` names the
 stored rows; TRUNCATE and rewriting DDL give a table a new one, so that the old rows stay readable until the
 transaction commits. `to_json`/`from_json` are the one serial form, used by the log's DDL records and the manifest.
+
+Thread rule: values, used anywhere. Not here: rows, and what a default's or a check's text means.
 """
 
 from __future__ import annotations

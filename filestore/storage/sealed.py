@@ -7,6 +7,9 @@ version (aborted) are stored as nulls or zeros, so that nothing uncommitted reac
 Zones hold the least and greatest value as 16 raw bytes: of numbers their little-endian bytes; of strings the
 first 15 bytes, and in the last byte how many of them count. A longer string's maximum is not known by its
 prefix: then there is no zone.
+
+Thread rule: any thread; buffers are shared, and checked once whoever asks first. Not here: when a segment is sealed
+(`filestore.txn.checkpoint`), and the bytes of the file (`filestore.storage.segment_file`).
 """
 
 from __future__ import annotations

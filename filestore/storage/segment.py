@@ -10,7 +10,8 @@ Invariants: addresses never move while anyone holds the segment; slots below a s
 except `begin` and `end`, each stamped once from a mark. Sealing makes a new Segment object that shares the
 hidden vectors, so a reader of the old one is undisturbed.
 
-Thread rule: made and written under the engine lock; read from anywhere up to a bound taken under it.
+Thread rule: made and written under the engine lock; read from anywhere up to a bound taken under it. Not here: which
+slot a row gets (`filestore.storage.table`), who sees it, and the bytes of a sealed file.
 """
 
 from __future__ import annotations

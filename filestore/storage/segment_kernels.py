@@ -4,6 +4,9 @@ Every kernel takes the table's `directory` and, where it writes, `dirty` (see `f
 both int64[segments, fields] and C-contiguous. They check nothing; `Table` owns the proof that addresses and
 slots exist. What a kernel writes it marks in the dirty bytes of the vector's arena. A kernel that needs a
 vector that is not there yet returns -1 - segment, before it changes anything.
+
+Thread rule: what writes, under the engine lock; what gathers, on any thread that holds the segments and asks for
+versions that it found visible. Not here: visibility, and the row images of the log (`filestore.storage.row_kernels`).
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ zero, their heap bytes too; ends they marked become INFINITY, heads they moved p
 stay dirty, since memory differs from what is written. Masks are given as `Hidden`: plain arrays, so that
 nothing here knows transactions.
 
-`describe` and `load` are the two ends of the metadata: what memory looked like, told to the next process.
-Thread rule: engine lock held for all of it.
+`describe` and `load` are the two ends of the metadata: what memory looked like, told to the next process. Thread
+rule: engine lock held for all of it. Not here: when a checkpoint is taken, indexes, and writing any page
+(`filestore.storage.page_store`).
 """
 
 from __future__ import annotations

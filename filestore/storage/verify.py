@@ -3,6 +3,8 @@
 It reads the manifest and all that it names, and collects findings instead of stopping at the first. It believes no
 memory of an open store but the limit up to which the log is durable. It writes nothing and takes no lock. It does
 not check what payloads mean: tables against indexes is the business of `filestore.txn.check`.
+
+Thread rule: any thread; the caller sees to it that nothing which the manifest names is removed meanwhile.
 """
 
 from __future__ import annotations
