@@ -409,6 +409,30 @@ class Extreme:
         return typed(state, self.result)
 
 
+class Bits:
+    """bit_and, bit_or and bit_xor of integers; null for no values."""
+
+    def __init__(self, name: str, result: SqlType) -> None:
+        self.fold = {"bit_and": np.bitwise_and, "bit_or": np.bitwise_or, "bit_xor": np.bitwise_xor}[name]
+        self.start_value = -1 if name == "bit_and" else 0
+        self.result = result
+
+    def start(self, args: Sequence[Vector], codes: Array, groups: int) -> Vector:
+        vector = args[0] if len(args[0]) == len(codes) else args[0].take(np.zeros(len(codes), np.intp))
+        data = vector.data
+        if vector.valid is not None:
+            data, codes = data[vector.valid], codes[vector.valid]
+        out = np.full(groups, self.start_value, self.result.dtype)
+        self.fold.at(out, codes, data)
+        return Vector(self.result, out, counts(NO_VALID, codes, groups) > 0)
+
+    def merge(self, states: Sequence[Vector], codes: Array, groups: int) -> Vector:
+        return self.start([concat(list(states))], codes, groups)
+
+    def finish(self, state: Vector) -> Vector:
+        return replaced(state, None) if state.valid is not None and state.valid.all() else state
+
+
 class StringAgg:
     """string_agg(value, delimiter): in row order; each value's own delimiter stands before it, the first one's is
     left out.
@@ -524,6 +548,8 @@ def _plain_accumulator(name: str, argument: SqlType | None, result: SqlType) -> 
             return Extreme(name == "bool_or", result)
         case "stddev_samp" | "stddev_pop" | "var_samp" | "var_pop":
             return FloatSpread(name) if floats else Spread(name.endswith("samp"), name.startswith("stddev"))
+        case "bit_and" | "bit_or" | "bit_xor":
+            return Bits(name, result)
         case "string_agg":
             return StringAgg(result)
     raise errors.InternalError(f"no accumulator for aggregate {name}")

@@ -192,9 +192,10 @@ class Applied(Expr):
 class Aggregate(Expr):
     """An aggregate call inside an `Aggregate` plan node.
 
-    name: count_star | count | sum | avg | min | max | bool_and | bool_or | stddev_samp | stddev_pop | var_samp |
-    var_pop | string_agg; result types as PostgreSQL's (sum(int4) is bigint, sum(int8) numeric, avg of integers
-    numeric ...). `order`: (descending, nulls first) of each key of its ORDER BY; the keys are the last of `args`.
+    name: count_star | count | sum | avg | min | max | bool_and | bool_or | bit_and | bit_or | bit_xor | stddev_samp |
+    stddev_pop | var_samp | var_pop | string_agg; result types as PostgreSQL's (sum(int4) is bigint, sum(int8) numeric,
+    avg of integers numeric ...). `order`: (descending, nulls first) of each key of its ORDER BY; the keys are the last
+    of `args`.
     """
 
     name: str

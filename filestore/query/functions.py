@@ -397,11 +397,18 @@ def _bool_aggregate(t: SqlType) -> SqlType | None:
     return BOOL if t.kind is Kind.BOOL else None
 
 
+def _bit_aggregate(t: SqlType) -> SqlType | None:
+    return t if t in INTEGERS else None
+
+
 AGGREGATES: Final[dict[str, tuple[str, Callable[[SqlType], SqlType | None]]]] = {
     "sum": ("sum", _sum_aggregate),
     "avg": ("avg", _avg_aggregate),
     "min": ("min", _extreme_aggregate),
     "max": ("max", _extreme_aggregate),
+    "bit_and": ("bit_and", _bit_aggregate),
+    "bit_or": ("bit_or", _bit_aggregate),
+    "bit_xor": ("bit_xor", _bit_aggregate),
     "bool_and": ("bool_and", _bool_aggregate),
     "every": ("bool_and", _bool_aggregate),
     "bool_or": ("bool_or", _bool_aggregate),

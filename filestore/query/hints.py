@@ -58,7 +58,6 @@ HINTS: Final[dict[str, str]] = {
     "function pg_sleep": "Use pg_sleep(seconds).", "function to_number": "Use replace() and a cast to numeric.",
     "function make_interval": "Multiply: 3 * interval '1 day'.",
     "function percentile": "Sort by the value and take the row at that place.",
-    "function bit_and": "Use bool_and over x & 1, x & 2 ...", "function bit_or": "Use bool_or over x & 1, x & 2 ...",
     "function covar": "Use avg(x * y) - avg(x) * avg(y).",
     "function corr": "Use (avg(x * y) - avg(x) * avg(y)) / (stddev_pop(x) * stddev_pop(y)).",
     "function setseed": "Values of random() cannot be repeated: keep them in a table.",

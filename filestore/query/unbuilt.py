@@ -9,7 +9,7 @@ from typing import Final
 
 _NAMES: Final = """
 _pg_expandarray acosd array_agg array_dims array_fill array_ndims array_positions array_prepend array_replace
-array_to_json asind atan2d atand bit_and bit_count bit_or bit_xor convert convert_from convert_to corr cosd cotd
+array_to_json asind atan2d atand bit_count convert convert_from convert_to corr cosd cotd
 covar_pop covar_samp cume_dist currval dense_rank first_value generate_series generate_subscripts get_bit get_byte
 grouping has_parameter_privilege is_normalized json_agg json_array_elements json_array_elements_text
 json_array_length json_build_array json_build_object json_each json_each_text json_extract_path
