@@ -252,6 +252,13 @@ def test_every_module_says_what_it_is() -> None:
     none_of([module.where(1) + ": no module docstring" for module in modules() if not ast.get_docstring(module.tree)])
 
 
+def test_the_rooms_below_say_on_which_threads_they_run() -> None:
+    """Each module of the rooms that threads share; constants and pure functions say that they are."""
+    rooms = ("filestore.storage.", "filestore.index.", "filestore.txn.")
+    told = {m.name: " ".join((ast.get_docstring(m.tree) or "").split()) for m in modules() if m.name.startswith(rooms)}
+    none_of([f"{name}: no thread rule" for name, text in told.items() if "Thread rule" not in text])
+
+
 def test_functions_are_short() -> None:
     faults, long = [], set()
     for module in modules():

@@ -4,6 +4,9 @@
 cleaning up, as SIGKILL would. `arm(name, action)` steps in within the process. Unarmed, a point costs a comparison.
 `NAMES` is the list that the kill tests walk through: `STORE_NAMES` are reached by a store alone, `ENGINE_NAMES` only
 with tables above it.
+
+Thread rule: points are reached on any thread; who reaches the armed one runs its action. Not here: power cuts, which
+`filestore.hal.crash` makes.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ address (0: not checkpointed page by page).
 An address is `segment << SLOT_BITS | slot`. `begin` and `end` hold a commit timestamp (>= 1), or a
 transaction's mark: MARK_BASE + its id, which is negative. `end` is INFINITY while nothing ended the version;
 `begin` is ABORTED, greater than any timestamp, for what never was.
+
+Thread rule: constants; whose the matrices are is `filestore.storage.segment.Directory`'s business.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ all of them are there. A batch is written once and its blocks never again (RELIA
 Validity rule: a batch is valid at LSN x of a log file iff header crc, magic, lsn = x, the file's epoch,
 previous_hash = hash of the batch before, length and payload inside the file, and xxh3_64 over every byte (hash and
 header_crc as zero), seeded by the file's seed and x, all agree. Padding and reserved bytes are zero by the hash.
+
+Thread rule: pure. Not here: files, and where a log ends.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 They are the fast twins of `log_batch.fragments`, `LogReader`'s collecting of fragments, and `log_record.decode_group`,
 which say what is right and raise the errors: a kernel only says where it stopped. Log bytes have passed their batch's
 checksum when they come here, but nothing else is believed of them: every offset is compared before it is followed.
+
+Thread rule: the caller's; only arguments are written. Not here: what a record means.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ it, which the next epoch writes again to a new place (R33) instead of believing 
 iterator is exhausted. It writes nothing, so a crash while reading changes nothing.
 
 Groups come one by one (`__iter__`), or as many at a time as a file holds (`runs`), which is what recovery does.
+
+Thread rule: a reader is one thread's.
 """
 
 from __future__ import annotations

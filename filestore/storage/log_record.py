@@ -11,6 +11,8 @@ is total: any bytes give a group or DataCorrupted, in time linear in their lengt
 
 A group is redo only and means "committed": nothing is logged before the commit, an abort logs nothing (R10).
 It does not know what payloads mean, except for their kinds.
+
+Thread rule: pure.
 """
 
 from __future__ import annotations

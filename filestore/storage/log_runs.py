@@ -5,7 +5,8 @@ Idea: recovery reads hundreds of thousands of small groups. The batches' chain i
 is the slow twin, group by group; `tests/storage/test_log_runs.py` holds the two equal, errors included.
 
 Invariant: groups are in log order, and a run holds whole ones only; a group that goes on in the next file is kept in
-`Assembler` until its end has come. It does not do: I/O, and the chain of batches.
+`Assembler` until its end has come. It does not do: I/O, and the chain of batches. Thread rule: an assembler is one
+thread's, a run any thread's.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ decodes it. A general numeric (no declared scale, or an intermediate that outgre
 DECIMAL128, a 128-bit integer with its own scale in each row, or, where that is not enough, of dtype object with
 decimal.Decimal values.
 
+Thread rule: read from anywhere, written by nobody. Not here: expressions, and how a value is written as text.
+
 Source: Apache Arrow columnar format 1.4, "Variable-size Binary View Layout".
 """
 

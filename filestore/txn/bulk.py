@@ -8,6 +8,9 @@ detaches the segments and removes the files.
 
 Fewer rows than a threshold, and what is left over behind the last full segment when the table has an open
 one, go the ordinary way.
+
+Thread rule: engine lock held, as for all generators; the workers take no lock. Not here: reading bytes or rows from
+anywhere, defaults and checks.
 """
 
 from __future__ import annotations

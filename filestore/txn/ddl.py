@@ -9,8 +9,9 @@ Locks: ACCESS EXCLUSIVE on a table that changes; the name, for as long as the tr
 is made. All are generators: they may wait for locks. Key oids, table oids and storage ids of 0 in what is
 given are filled in here.
 
-A new key's index is built by a worker, which takes the engine lock for some rows at a time: the table's lock
-keeps writers off, the engine lock the checkpoint, which moves rows to other memory.
+A new key's index is built by a worker, which takes the engine lock for some rows at a time: the table's lock keeps
+writers off, the engine lock the checkpoint, which moves rows to other memory. Thread rule: engine lock held, but for
+that worker. Not here: who may do it, and whether rows meet a new check.
 """
 
 from __future__ import annotations

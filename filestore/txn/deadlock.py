@@ -3,6 +3,8 @@
 It is asked before each wait begins, so a cycle never forms: the transaction that would close it is the
 victim, at once and not after a timeout as in PostgreSQL (whose check is dear; here a transaction waits for
 few others and the walk is short).
+
+Thread rule: pure. Not here: who is the victim of what else there might be, and the waiting.
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ connection, itself a generator (`Drive`). Before a driver waits, and every few m
 `poll`; whatever `poll` raises (cancel, a timeout) is thrown into the generator, which cleans up as after any other
 error.
 
+Thread rule: a statement is driven by one thread at a time, whichever, which does not hold the engine lock while it
+waits. Not here: what statements do, and whose turn it is.
+
 The idea of one protocol written as a generator with thin drivers is psycopg 3's.
 """
 

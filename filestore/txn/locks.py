@@ -15,6 +15,9 @@ Waiting is a `Wait` yielded to the driver, which throws 55P03 or 57014 into the 
 cancel ends it; the queue is left clean.
 
 Source: PostgreSQL 15, 13.3.1 table-level locks; its lmgr/README, "deadlock detection".
+
+Thread rule: engine lock held, as for all generators. Not here: locks on rows, which are marks in their versions
+(`filestore.txn.writes`).
 """
 
 from __future__ import annotations

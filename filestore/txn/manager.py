@@ -19,6 +19,9 @@ his next snapshot shows it.
 A failed log is final: `commit` raises StorageFailed from then on, and waits end with it; nothing is stamped
 back, since nothing was answered. Who only reads goes on at `durable_timestamp`. Who has written, or is about to, gets
 the error with his next statement: he can never commit, and what decides his writes are commits that may be lost.
+
+Thread rule: engine lock held, but for `durable_timestamp`, which is read anywhere, and what the log's flusher calls.
+Not here: waiting for anything, and what statements write.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ transaction (see `Table`), so no counter of commands is stored in any version.
 What a snapshot does not see can still conflict with a write. Which versions count then is `may_stay`, the rule of all
 who ask for what is newest and not for what somebody sees: uniqueness, new indexes, the verifier. What to do about them
 is theirs.
+
+Thread rule: snapshots are immutable, all else is pure.
 """
 
 from __future__ import annotations
