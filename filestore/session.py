@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from filestore import commands, errors
 from filestore.catalog.names import SessionCatalog
-from filestore.commands.cursors import Cursor, Portal
+from filestore.commands.cursors import Cursor, Portal, hold
 from filestore.commands.savepoints import Savepoint
 from filestore.commands.transactions import checked_isolation
 from filestore.planning import LITERAL_TYPES, Planned, Prepared, bind_literals, planned, prepared_of
@@ -331,8 +331,7 @@ class Session:
                 self.database.plans.put(key, found)
         prepared.planned, prepared.version = found, version
         prepared.parameters = found.bound.parameters
-        columns = found.bound.plan.columns
-        prepared.columns = columns if columns or found.bound.kind == "select" else None
+        prepared.columns = found.bound.plan.columns or (() if found.bound.kind == "select" else None)
 
     def planned_before(self, shape: str, literals: Sequence[tuple[str, str]]) -> Prepared | None:
         """A statement of a simple Query whose shape was planned before; None when it has to be planned."""
@@ -407,11 +406,11 @@ class Session:
         if transaction is None:
             self.settings.statement_us = time.time_ns() // 1000
             transaction = self.begin()
-        general = transaction.read_only or transaction.registry is not None or not engine.defined
-        if general or self._unread or self.savepoints:
+        if transaction.read_only or transaction.registry is not None or self._unread or self.savepoints:
             return None
         self.statement_text = prepared.text
-        if not engine.locks.try_acquire(transaction, found.write.table.oid, LockMode.ROW_EXCLUSIVE):
+        locked = engine.locks.try_acquire(transaction, found.write.table.oid, LockMode.ROW_EXCLUSIVE)
+        if not locked or not engine.defined:
             return None
         self.settings.statement_us = time.time_ns() // 1000
         outcome = found.write.attempt(self._at(parameters, transaction))
@@ -551,10 +550,12 @@ class Session:
         self._abort()
 
     def close_cursors(self) -> None:
-        """Closes every open cursor."""
-        self.cursors.clear()
+        """Closes the cursors that end with their transaction."""
+        self.cursors = {name: cursor for name, cursor in self.cursors.items() if cursor.held}
 
     def _commit(self) -> Steps[None]:
+        if self.cursors:
+            yield from self._until_failure(hold(self))
         transaction, self.transaction = self.transaction, None
         assert transaction is not None
         self.savepoints.clear()
@@ -583,8 +584,7 @@ class Session:
             self.engine.abort(transaction)
             self.settings.rollback()
 
-    def _fail(self, whole: bool = False) -> None:
-        """The statement has failed; behind a savepoint the transaction waits for ROLLBACK TO, unless `whole`."""
+    def _fail(self, whole: bool = False) -> None:  # behind a savepoint the transaction waits for ROLLBACK TO
         if whole or not self.savepoints:
             self._abort()
         if self.explicit:

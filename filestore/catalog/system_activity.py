@@ -116,13 +116,13 @@ def _prepared(source: Source) -> Iterator[Row]:
 
 @rows_of("pg_cursors", Changes.ALWAYS)
 def _cursors(source: Source) -> Iterator[Row]:
-    for name in sorted(source.session.cursors):
+    for name, cursor in sorted(source.session.cursors.items()):
         yield {
             "name": name,
             "statement": "",
-            "is_holdable": False,
-            "is_binary": False,
-            "is_scrollable": True,
+            "is_holdable": cursor.hold,
+            "is_binary": cursor.binary,
+            "is_scrollable": cursor.scroll is not False,
             "creation_time": source.session.settings.transaction_us,
         }
 

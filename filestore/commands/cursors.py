@@ -2,19 +2,22 @@
 
 A cursor keeps its query's iterator and, unless it is NO SCROLL, the batches already made, so that it can go back; rows
 it has not reached have not been computed, unless a later statement of its transaction was to change some
-(`filestore.result.Unread`). It ends with its transaction; WITH HOLD is refused by name.
+(`filestore.result.Unread`). It ends with its transaction; one WITH HOLD copies what it has still to show when that
+commits, and lives on until it is closed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from filestore import errors
 from filestore.query import statements as s
 from filestore.query.context import Cancel
 from filestore.query.plan import OutputColumn
+from filestore.query.vectors import owned
 from filestore.result import Result
 from filestore.storage.vector import Batch, Vector
 from filestore.txn.drive import Job, Steps
@@ -35,6 +38,8 @@ class Cursor:
     inline: bool = True
     scroll: bool | None = None
     binary: bool = False
+    hold: bool = False
+    held: bool = False  # by whom it was made is over
     made: list[Batch] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     rows: int = 0
@@ -91,17 +96,13 @@ def run(session: Session, command: Command, parameters: Sequence[Vector] = ()) -
     """
     match command:
         case s.Declare(name=name, statement=statement, hold=hold, scroll=scroll):
-            if hold:
-                raise errors.FeatureNotSupported(
-                    "DECLARE ... WITH HOLD is not supported", hint="Fetch inside the transaction."
-                )
-            if not session.explicit:
+            if not session.explicit and not hold:
                 raise errors.NoActiveTransaction("DECLARE CURSOR can only be used in transaction blocks")
             if name in session.cursors:
                 raise errors.DuplicateCursor(f'cursor "{name}" already exists')
             result = yield from session.execute(statement, parameters)
             assert result.columns is not None
-            cursor = Cursor(result.columns, result.batches, session.cancel, result.inline, scroll, command.binary)
+            cursor = Cursor(result.columns, result.batches, session.cancel, result.inline, scroll, command.binary, hold)
             session.cursors[name] = cursor
             return Result("DECLARE CURSOR")
         case s.Fetch() if command.cursor in session.portals and command.cursor not in session.cursors:
@@ -119,7 +120,7 @@ def run(session: Session, command: Command, parameters: Sequence[Vector] = ()) -
                 "FETCH", cursor.columns, iter(batches), cursor.inline, counts_rows=True, binary=cursor.binary
             )
         case s.CloseCursor(name=None):
-            session.close_cursors()
+            session.cursors.clear()
             return Result("CLOSE CURSOR ALL")
         case s.CloseCursor(name=name):
             find(session, name or "")
@@ -127,6 +128,25 @@ def run(session: Session, command: Command, parameters: Sequence[Vector] = ()) -
             return Result("CLOSE CURSOR")
         case _:
             assert_never(command)
+
+
+def hold(session: Session) -> Steps[None]:
+    """The session's transaction is about to commit: makes the rows of its cursors WITH HOLD, in memory of their own."""
+    for cursor in [c for c in session.cursors.values() if c.hold and not c.held]:
+        session.resume(cursor.cancel)
+        if cursor.inline:
+            _keep(cursor)
+        else:
+            job = Job(session.database.workers, partial(_keep, cursor))
+            yield job
+            job.value()
+
+
+def _keep(cursor: Cursor) -> None:
+    cursor.reach(None)
+    cursor.made = [owned(batch) for batch in cursor.made]
+    cursor.source = iter(())
+    cursor.held = cursor.inline = True
 
 
 def find(session: Session, name: str) -> Cursor:

@@ -61,7 +61,7 @@ def run(session: Session, command: Command) -> Steps[Result]:
                     raise errors.ActiveTransaction("DISCARD ALL cannot run inside a transaction block")
                 session.settings.reset_all()
                 session.prepared.clear()
-                session.close_cursors()
+                session.cursors.clear()
             return Result(f"DISCARD {what.upper()}")
         case _:
             assert_never(command)

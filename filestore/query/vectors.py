@@ -407,6 +407,20 @@ def _packed_size(vector: Vector) -> int:
     return int(kernels.pack_views(data, heap_of(vector), mask_of(vector), _NO_VIEWS, EMPTY_HEAP, 0))
 
 
+def owned(batch: Batch) -> Batch:
+    """The batch in memory of its own, which may be kept for longer than the transaction that read it."""
+    return Batch([_owned(column.plain()) for column in batch.columns], batch.length)
+
+
+def _owned(vector: Vector) -> Vector:
+    valid = None if vector.valid is None else vector.valid.copy()
+    if vector.data.ndim == 1 or not vector.type.is_view:
+        return Vector(vector.type, vector.data.copy(), valid, None, vector.scale)
+    data, heap = np.zeros((len(vector), 2), np.uint64), np.empty(max(_packed_size(vector), 1), np.uint8)
+    kernels.pack_views(frozen(vector.data), heap_of(vector), mask_of(vector), data, heap, 0)
+    return Vector(vector.type, data, valid, heap)
+
+
 def concat_batches(batches: Sequence[Batch], types: Sequence[SqlType]) -> Batch:
     """One batch of all rows, in order; `types` for the case of none."""
     full = [b for b in batches if b.length]

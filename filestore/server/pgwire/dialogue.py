@@ -148,7 +148,7 @@ class Dialogue:
         self.out.append(r.error_response(shown).encode())
         self.incoming = None
         kind = message.kind if isinstance(message, m.Broken) else b"" if message is None else message.KIND
-        if kind in (b"Q", b"F"):
+        if kind in (b"Q", b"F", b"S"):  # Sync fails where its commit does
             self._ready()
         else:
             self._become(State.SKIPPING)

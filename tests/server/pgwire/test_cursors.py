@@ -315,3 +315,35 @@ def test_what_cannot_be_run_fails_when_its_portal_is_bound(loopback: Loopback) -
     loopback.send(m.Query("DROP TABLE unbound"))
     replies = loopback.send(m.Bind("p", "s", (), (), ()), m.Execute("p", 0), m.Sync())
     assert [type(reply).__name__ for reply in replies] == ["ErrorResponse", "ReadyForQuery"]
+
+
+def test_a_held_cursor_outlives_its_transaction(connection: psycopg.Connection) -> None:
+    """Its rows are its own by then, whatever becomes of the table."""
+    connection.execute("CREATE TABLE outlived (a int PRIMARY KEY, b text)")
+    connection.execute(f"INSERT INTO outlived SELECT g, 'text number ' || g FROM generate_series(1, {MANY}) g")
+    connection.commit()
+    with connection.cursor("held", withhold=True) as cursor:
+        cursor.execute("SELECT a, b FROM outlived WHERE a > %s ORDER BY a", (10,))
+        assert cursor.fetchone() == (11, "text number 11")
+        connection.commit()
+        connection.execute("DROP TABLE outlived")
+        connection.commit()
+        rows = cursor.fetchall()
+    assert len(rows) == MANY - 11
+    assert all(b == f"text number {a}" for a, b in rows)
+
+
+def test_making_a_held_cursors_rows_can_be_cancelled(connection: psycopg.Connection) -> None:
+    connection.execute("CREATE TABLE not_committed (a int)")
+    connection.execute(f"DECLARE slow CURSOR WITH HOLD FOR {ENDLESS}")
+    threading.Timer(0.3, connection.cancel_safe).start()
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.commit()
+    assert connection.execute("SELECT to_regclass('not_committed')").fetchone() == (None,)
+
+
+def test_a_commit_that_fails_at_sync_is_answered(loopback: Loopback) -> None:
+    text = "DECLARE wrong CURSOR WITH HOLD FOR SELECT 1 / (g - 3) FROM generate_series(1, 5) g"
+    replies = loopback.send(m.Parse("", text, ()), m.Bind("", "", (), (), ()), m.Execute("", 0), m.Sync())
+    assert [type(reply).__name__ for reply in replies[-2:]] == ["ErrorResponse", "ReadyForQuery"]
+    assert loopback.send(m.Query("SELECT 1"))
