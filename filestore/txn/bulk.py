@@ -98,7 +98,8 @@ def load(
 
     Raises KeyConflict with the row's number in the load, and whatever the iterable raises; the transaction
     must abort then. Reading the iterable happens under the lock, so it must not block: while the next batch
-    is being made it gives a Wait instead.
+    is being made it gives a Wait instead. After an error it waits under the lock for the segments that workers are
+    writing just then, at most one each: their files must be there before they can be given up.
     """
     txn.writes_of(table)
     pending = _Pending()
