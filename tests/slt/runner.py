@@ -107,7 +107,7 @@ def _shown(value: str | None, kind: str) -> str:
         return f"{float(value):.3f}"
     if kind == "I":  # as SQLite reads a number: what is none is 0
         found = re.match(r"-?\d+", value)
-        return found[0] if found else "0"
+        return str(int(found[0])) if found else "0"
     if not value:
         return "(empty)"
     return value.translate(ESCAPES).replace(" ", "\\s") if value.isspace() else value.translate(ESCAPES)
