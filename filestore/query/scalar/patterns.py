@@ -1,7 +1,7 @@
 """LIKE, ILIKE, SIMILAR TO and regular expressions.
 
-A LIKE pattern without `_` runs in a kernel as literal pieces between its percent signs; others, and all regular
-expressions, run through `re`, once for each distinct string. `regex_syntax.py` translates regular expressions.
+A LIKE pattern without `_` runs in a kernel as literal pieces between its percent signs; others run through `re`, once
+for each distinct string. `regex_syntax.py` translates regular expressions, `regex_search.py` runs them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from filestore import errors
 from filestore.query import string_kernels
+from filestore.query.scalar.regex_search import search
 from filestore.query.scalar.regex_syntax import advanced_regex
 from filestore.query.scalar.registry import constant_bytes, strict
 from filestore.query.vectors import bools, per_value, safe_views
@@ -56,19 +57,29 @@ def like_pieces(pattern: bytes) -> tuple[list[bytes], bool, bool] | None:
 
 @lru_cache(maxsize=512)
 def like_regex(pattern: str, ignore_case: bool) -> re.Pattern[str]:
-    """A LIKE pattern as a Python one. Errors with 22025."""
-    out, i = [], 0
+    """A LIKE pattern as a Python one. Errors with 22025.
+
+    What stands between two percent signs is looked for once, from the left, and kept where it was found (an atomic
+    group): another place would leave less room for the rest. So nothing is tried again and again.
+    """
+    parts: list[list[str]] = [[]]
+    i = 0
     while i < len(pattern):
         char = pattern[i]
         if char == "\\":
             i += 1
             if i == len(pattern):
                 raise errors.InvalidEscape(ESCAPE_AT_END)
-            out.append(re.escape(pattern[i]))
+            parts[-1].append(re.escape(pattern[i]))
+        elif char == "%":
+            parts.append([])
         else:
-            out.append({"%": ".*", "_": "."}.get(char) or re.escape(char))
+            parts[-1].append("." if char == "_" else re.escape(char))
         i += 1
-    return re.compile("".join(out), re.DOTALL | (re.IGNORECASE if ignore_case else 0))
+    first, *others = ["".join(part) for part in parts]
+    middle = "".join(f"(?>.*?{part})" for part in others[:-1] if part)
+    last = f".*{others[-1]}" if others else ""
+    return re.compile(first + middle + last, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
 
 
 @strict("like")
@@ -115,12 +126,12 @@ def _ilike(args: list[Vector], length: int, result: SqlType, ctx: ExecutionConte
 
 @strict("regex_match")
 def _regex(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
-    return per_value(args, length, BOOL, lambda s, p: advanced_regex(p, False).search(s) is not None)
+    return per_value(args, length, BOOL, lambda s, p: search(advanced_regex(p, False))(s) is not None)
 
 
 @strict("regex_imatch")
 def _iregex(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
-    return per_value(args, length, BOOL, lambda s, p: advanced_regex(p, True).search(s) is not None)
+    return per_value(args, length, BOOL, lambda s, p: search(advanced_regex(p, True))(s) is not None)
 
 
 @lru_cache(maxsize=512)
@@ -150,4 +161,4 @@ _SIMILAR = {"%": ".*", "_": ".", "(": "(?:", "\\": "\\\\", ".": "\\.", "^": "\\^
 
 @strict("similar_to")
 def _similar(args: list[Vector], length: int, result: SqlType, ctx: ExecutionContext) -> Vector:  # noqa: ARG001
-    return per_value(args, length, BOOL, lambda s, *p: similar_regex(*p).search(s) is not None)
+    return per_value(args, length, BOOL, lambda s, *p: search(similar_regex(*p))(s) is not None)

@@ -24,6 +24,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from filestore import errors
+from filestore.query.scalar.regex_search import search
 from filestore.query.scalar.regex_syntax import Translation, advanced_regex, options_of
 from filestore.query.scalar.registry import strict
 from filestore.query.vectors import per_value
@@ -357,7 +358,7 @@ def _matches(source: str, pattern: Matcher, start: int) -> Iterator[re.Match[str
 
 def _like(source: str, pattern: str, flags: str = "") -> bool:
     ignore_case, _ = _options(flags, "regexp_like()")
-    return advanced_regex(pattern, ignore_case).search(source) is not None
+    return search(advanced_regex(pattern, ignore_case))(source) is not None
 
 
 def _count(source: str, pattern: str, start: int = 1, flags: str = "") -> int:
