@@ -47,6 +47,8 @@ MAX_RANGE = 1 << 16
 _COMBINED_LIMIT = 1 << 62
 _DAY_US = 86_400_000_000
 _TABLE_MIN = 1024
+_RANKED_BY_WORDS = 256
+"""Bytes of strings that are ranked eight at a time; a round costs much where few rows are left and they are long."""
 
 
 @dataclass(slots=True)
@@ -258,7 +260,7 @@ def sort_words(column: Vector) -> list[Array]:
 
 
 def string_ranks(column: Vector) -> Array:
-    """Dense ranks of strings in bytewise order: rounds of 8 bytes, each over the rows still tied."""
+    """Dense ranks of strings in bytewise order: rounds of 8 bytes over the rows still tied, at last whole strings."""
     n = len(column)
     views, heap = safe_views(column)
     rank = np.zeros(n, np.int64)
@@ -266,6 +268,9 @@ def string_ranks(column: Vector) -> Array:
     lengths = (views[:, 0] & np.uint64(0xFFFFFFFF)).astype(np.int64)
     start = 0
     while len(rows):
+        if start == _RANKED_BY_WORDS:
+            _rank_whole(Vector(column.type, views[rows], None, heap), rows, rank)
+            break
         words = np.empty(len(rows), np.uint64)
         more = string_kernels.word_at(views, heap, frozen(rows), start, words)
         # A zero byte and the end of a string look the same in `words`: the length within these 8 bytes tells them
@@ -290,6 +295,21 @@ def string_ranks(column: Vector) -> Array:
         rows = rows[tied & (inside > 8)]
         start += 8
     return rank
+
+
+def _rank_whole(strings: Vector, rows: Array, rank: Array) -> None:
+    """Tells the strings of rows apart that have the same rank so far."""
+    texts = strings.strings()
+    old = rank[rows].tolist()
+    last: tuple[int, bytes | None] | None = None
+    first = found = 0
+    for place, i in enumerate(sorted(range(len(texts)), key=lambda i: (old[i], texts[i] or b""))):
+        if last is None or last[0] != old[i]:
+            first = place
+        if last != (old[i], texts[i]):
+            found = old[i] + place - first
+        last = (old[i], texts[i])
+        rank[rows[i]] = found
 
 
 class KeyTable:

@@ -171,6 +171,16 @@ def join_views(views: Any, heap: Any, valid: Any, offsets: Any, data: Any) -> No
 
 
 @njit(nogil=True, cache=True)
+def append_views(views: Any, heap: Any, places: Any, data: Any) -> None:
+    """String i goes to data[places[i]:], and places[i] behind it."""
+    for i in range(len(views)):
+        n = np.int64(views[i, 0] & _LENGTH)
+        for k in range(n):
+            data[places[i] + k] = byte_of(views, heap, i, k, n)
+        places[i] += n
+
+
+@njit(nogil=True, cache=True)
 def split_views(offsets: Any, data: Any, out: Any) -> None:
     """Views over the slices of `data`, which is their heap."""
     for i in range(len(offsets) - 1):
@@ -345,6 +355,7 @@ def _warm() -> None:
     substring_views(views, heap, rows, rows, 0, out, out_heap)
     trim_views(views, heap, np.zeros(256, np.bool_), True, True, out)
     join_views(views, heap, valid, np.zeros(3, np.int64), out_heap)
+    append_views(views, heap, np.zeros(2, np.int64), out_heap)
     split_views(frozen(np.zeros(3, np.int64)), heap, out)
     map_bytes(views, heap, 65, 90, 32, out, out_heap)
     like_segments(views, heap, out_heap, rows, True, True, flags)

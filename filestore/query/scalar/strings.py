@@ -19,7 +19,7 @@ from filestore.query.kernels import frozen
 from filestore.query.literals import parse_bytea
 from filestore.query.scalar.casts import text_of
 from filestore.query.scalar.registry import checked, constant_bytes, implement, result_size, strict
-from filestore.query.vectors import NO_VALID, all_valid, broadcast, from_python, per_value, safe_views, to_python
+from filestore.query.vectors import all_valid, broadcast, from_python, per_value, safe_views, to_python
 from filestore.storage.vector import EMPTY_HEAP, Vector
 from filestore.types import BOOL, Kind, SqlType
 
@@ -52,25 +52,15 @@ def joined(args: list[Vector], length: int, result: SqlType) -> Vector:
     """Strings put together row by row; null where any is null."""
     vectors = [broadcast(a, length).plain() for a in args]
     valid = all_valid(vectors, length)
-    offsets, pieces = [], []
-    for vector in vectors:
-        views, heap = safe_views(vector)
-        ends = np.empty(length + 1, np.int64)
-        string_kernels.join_views(views, heap, NO_VALID, ends, np.empty(0, np.uint8))
-        data = np.empty(int(ends[-1]), np.uint8)
-        if len(data):
-            string_kernels.join_views(views, heap, NO_VALID, ends, data)
-        offsets.append(ends)
-        pieces.append(data)
-    total = np.sum(offsets, axis=0)
+    parts = [safe_views(vector) for vector in vectors]
+    total = np.zeros(length + 1, np.int64)
+    for views, _ in parts:
+        total[1:] += (views[:, 0] & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    np.cumsum(total, out=total)
     out = np.empty(max(int(total[-1]), 1), np.uint8)
-    before = np.zeros(length, np.int64)
-    for ends, data in zip(offsets, pieces, strict=True):
-        lengths = np.diff(ends)
-        # Byte k of a piece goes where its row starts in the result, behind the pieces before it.
-        at = np.repeat(total[:-1] + before - ends[:-1], lengths) + np.arange(len(data))
-        out[at] = data
-        before += lengths
+    places = total[:-1].copy()
+    for views, heap in parts:
+        string_kernels.append_views(views, heap, places, out)
     views = np.empty((length, 2), np.uint64)
     string_kernels.split_views(frozen(total), frozen(out), views)
     return Vector(result, views, valid, out)

@@ -122,6 +122,18 @@ def test_string_order_and_ranks(rng: random.Random) -> None:
     assert [odd[i] for i in order] == sorted(odd, reverse=True)
 
 
+def test_long_strings_that_begin_alike_are_ranked(rng: random.Random) -> None:
+    begin = b"same " * 100
+    odd = [begin + word for word in (*words(rng, 100), b"", b"\0", b"x" * 600, b"x" * 601)] + words(rng, 50)
+    odd += odd[:20]
+    ranks = string_ranks(string_vector(types.BYTEA, odd))
+    assert [odd[i] for i in np.argsort(ranks, kind="stable")] == sorted(odd)
+    places: dict[bytes, set[int]] = {}
+    for text, rank in zip(odd, ranks.tolist(), strict=True):
+        places.setdefault(text, set()).add(rank)
+    assert all(len(found) == 1 for found in places.values()) and len(set(ranks.tolist())) == len(places)
+
+
 def test_like_matches_regular_expressions(rng: random.Random) -> None:
     strings = words(rng, 200)
     vector = string_vector(types.TEXT, strings)
@@ -176,6 +188,11 @@ def test_packing_and_joining(rng: random.Random) -> None:
     out = np.empty((80, 2), np.uint64)
     string_kernels.split_views(frozen(offsets), frozen(data), out)
     assert Vector(types.TEXT, out, None, data).strings() == joined.strings()
+    # each string twice in a row
+    twice, places = np.empty(2 * int(offsets[-1]) + 1, np.uint8), 2 * offsets[:-1]
+    for _ in range(2):
+        string_kernels.append_views(views, heap, places, twice)
+    assert twice[:-1].tobytes() == b"".join(2 * w for p in parts for w in p)
 
 
 def test_case_and_trim() -> None:
