@@ -151,7 +151,7 @@ class BaseBinder:
             raise self.refuse("a list of literals", node)
         if node.is_string:
             return e.Const(UNKNOWN, node.this)
-        return number_literal(str(node.this))
+        return number_literal(str(node.this), self.position(node))
 
     def joined_literals(self, node: Any) -> e.Expr:
         """'a' <newline> 'b': one literal. (Calls of concat() never come here: their names are marked.)"""

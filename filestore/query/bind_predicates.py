@@ -162,7 +162,11 @@ class PredicateBinder(BaseBinder):
         symbol = "-" if isinstance(node, exp.Neg) else "~"
         number = _signed_number(node) if symbol == "-" else None
         if number is not None:
-            return number_literal(number)
+            try:
+                return number_literal(number)
+            except errors.Error as error:
+                error.position = self.position_before(node, "-")
+                raise
         return self.operate(symbol, [self.bind(node.this)], node, f.PREFIX_OPERATORS[symbol])
 
     def distinct_from(self, node: Any) -> e.Expr:

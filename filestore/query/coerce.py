@@ -403,19 +403,21 @@ def _parsed(parse: Any, target: SqlType, text: str, position: int | None) -> Any
         raise
 
 
-def number_literal(text: str) -> e.Const:
-    """The constant of a number in SQL text: integer, bigint or numeric, whichever holds it first."""
-    if text.removeprefix("-").isdecimal():
-        value = int(text)
+def number_literal(text: str, position: int | None = None) -> e.Const:
+    """The constant of a number in SQL text: integer, bigint or numeric, whichever holds it first. Errors with 22003
+    beyond numeric's range."""
+    digits = text.removeprefix("-")
+    if digits.isdecimal() and len(digits) > 19:
+        digits = digits.lstrip("0") or "0"
+    if digits.isdecimal() and len(digits) <= 19:  # int() refuses 4300
+        value = -int(digits) if text.startswith("-") else int(digits)
         if -(1 << 31) <= value < 1 << 31:
             return e.Const(INT4, value)
         if -(1 << 63) <= value < 1 << 63:
             return e.Const(INT8, value)
+    from filestore.query.literals import parse_numeric
+
     try:
-        number = decimal.Decimal(text)
-    except decimal.InvalidOperation:
-        raise errors.SqlSyntaxError(f'syntax error at or near "{text}"') from None
-    exponent = number.as_tuple().exponent
-    if isinstance(exponent, int) and exponent > 0:  # 1e3 is shown as 1000
-        number = number.quantize(decimal.Decimal(1), context=decimal.Context(prec=2000))
-    return e.Const(NUMERIC, number if number else number.copy_abs())  # numerics have no -0
+        return e.Const(NUMERIC, _parsed(lambda _, shown: parse_numeric(shown), NUMERIC, text, position))
+    except errors.InvalidTextRepresentation:
+        raise errors.SqlSyntaxError(f'syntax error at or near "{text}"', position=position) from None

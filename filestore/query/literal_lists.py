@@ -42,6 +42,7 @@ _BARE: Final = str.maketrans("", "", "()")
 _ITEMS: Final = re.compile(_ITEM)
 _INTEGERS: Final = re.compile(r"[-+0-9,\s]*+")
 _INT4_MAX: Final = (1 << 31) - 1
+_SHORT: Final = 32  # characters of an item that int() may see, which refuses 4300 digits
 
 
 def split_lists(text: str) -> tuple[str, list[Piece], Mapping[int, str]]:
@@ -76,9 +77,11 @@ def constants(source: str) -> list[e.Expr]:
     of type unknown.
     """
     if _INTEGERS.fullmatch(source):
-        values = [int(item) for item in source.split(",")]
-        if -_INT4_MAX <= min(values) and max(values) <= _INT4_MAX:
-            return [e.Const(INT4, value) for value in values]
+        items = source.split(",")
+        if max(map(len, items)) <= _SHORT:
+            values = [int(item) for item in items]
+            if -_INT4_MAX <= min(values) and max(values) <= _INT4_MAX:
+                return [e.Const(INT4, value) for value in values]
     return [_constant(item) for item in _ITEMS.findall(source)]
 
 

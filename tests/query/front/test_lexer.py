@@ -205,3 +205,15 @@ def test_numbers() -> None:
     assert number_literal("2147483648").type == INT8
     assert number_literal("9223372036854775808").type == NUMERIC
     assert number_literal("1e3").value == decimal.Decimal(1000)
+    assert number_literal("0" * 5000 + "12") == e.Const(INT4, 12)
+    assert number_literal("-" + "0" * 30 + "9223372036854775808") == e.Const(INT8, -(2**63))
+    assert number_literal("9" * 5000).type == NUMERIC
+    for text, digits in (("1e2000", 2001), ("-1e131071", 131_072), ("0e200000", 1)):
+        assert number_literal(text).value.as_tuple().exponent == 0
+        assert len(number_literal(text).value.as_tuple().digits) == digits
+
+
+@pytest.mark.parametrize("text", ["1e131072", "-1e200000", "12345678901234567890e131060", "1e-20000", "1e99999999999"])
+def test_numbers_beyond_numeric(text: str) -> None:
+    with pytest.raises(errors.NumericOutOfRange, match="value overflows numeric format"):
+        number_literal(text)

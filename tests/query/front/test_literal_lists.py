@@ -94,6 +94,7 @@ def test_types_are_those_of_the_literals(connection: Connection) -> None:
     assert [c.type.name for c in constants("1, 1.5, 9223372036854775808")] == ["integer", "numeric", "numeric"]
     assert count(connection, f"a IN ({LONG}, 5000000000)") == 300
     assert count(connection, f"a IN ({LONG}, 250.5, 1e1)") == 301
+    assert count(connection, f"a IN ({LONG}, {'9' * 5000})") == 300
     with pytest.raises(exceptions.Error) as raised:
         connection.execute(f"SELECT 1 FROM t WHERE a IN ({LONG}, 'x')")
     assert raised.value.sqlstate == "22P02"
