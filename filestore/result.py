@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from filestore.query.context import Cancel
 from filestore.query.plan import OutputColumn
 from filestore.storage.vector import Batch
 from filestore.txn.drive import Steps
+
+LOG = logging.getLogger("filestore.session")
 
 
 @dataclass(slots=True)
@@ -46,6 +49,24 @@ class CopyOut:
     chunks: Iterator[tuple[bytes, int]]
     quote: int = -1
     escape: int = -1
+
+
+def pulled(rows: Iterator[Batch]) -> Iterator[Batch]:
+    """A plan's rows for those who pull them after the statement has answered, where the session no longer watches:
+    what fails is an `errors.Error`, as in `Session.execute`.
+    """
+    try:
+        yield from rows
+    except errors.Error:
+        raise
+    except RecursionError:
+        raise errors.StatementTooComplex("statement is nested too deeply") from None
+    except MemoryError:
+        raise errors.OutOfMemory("out of memory") from None
+    except Exception as error:
+        LOG.exception("a statement's rows failed with a bug")
+        text = f"{type(error).__name__}: {error}"
+        raise errors.InternalError(text, hint="This is a bug; please report it.") from error
 
 
 class Unread(Iterator[Batch]):

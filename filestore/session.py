@@ -39,7 +39,7 @@ from filestore.query.parse import parse
 from filestore.query.point_write import At, PointInsert
 from filestore.query.statements import Statement
 from filestore.query.widen import widened
-from filestore.result import CopyIn, Notice, Result, Unread
+from filestore.result import CopyIn, Notice, Result, Unread, pulled
 from filestore.settings import Settings
 from filestore.storage.schema import TableDef
 from filestore.storage.vector import Array, Batch, Vector
@@ -361,7 +361,7 @@ class Session:
         context = self.context(parameters)
         if bound.kind == "select":
             transaction.pin(context.snapshot)  # a cursor or portal may go on reading behind later statements
-            batches, inline = execute(bound.plan, context), self.reads_little(bound)
+            batches, inline = pulled(execute(bound.plan, context)), self.reads_little(bound)
             if context.snapshot.mark:
                 batches = Unread(batches, context.cancel, inline)
                 self._unread.add(batches)

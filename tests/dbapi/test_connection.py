@@ -9,13 +9,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import filestore
+from filestore.storage.vector import Batch, Vector
+from filestore.types import INT4
 
 
 def test_a_transaction_begins_with_the_first_statement(connection: filestore.Connection) -> None:
@@ -117,6 +121,38 @@ def test_rows_come_as_they_are_fetched(connection: filestore.Connection) -> None
     assert sorted(row[0] for row in first + rest) == list(range(1, 150_001))
     assert cursor.rowcount == 150_000
     assert cursor.fetchone() is None
+
+
+def test_expressions_nested_too_deeply_to_run(connection: filestore.Connection) -> None:
+    connection.autocommit = True
+    sql = f"SELECT {'+'.join(['g'] * 200)} FROM generate_series(1, 2) g"
+    rows = connection.execute(sql).fetchall()  # its plan is kept
+
+    def deeper(frames: int) -> list[tuple[object, ...]]:
+        return deeper(frames - 1) if frames else connection.execute(sql).fetchall()
+
+    with pytest.raises(filestore.OperationalError, match="nested too deeply") as caught:
+        deeper(sys.getrecursionlimit() - 400)
+    assert caught.value.sqlstate == "54001"
+    assert connection.execute(sql).fetchall() == rows == [(200,), (400,)]
+
+
+def test_a_bug_behind_the_first_rows_is_an_internal_error(
+    connection: filestore.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> Iterator[Batch]:
+        yield Batch([Vector(INT4, np.array([1], np.int32))], 1)
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("filestore.session.execute", failing)
+    cursor = connection.execute("SELECT g FROM generate_series(1, 1000000) g")
+    assert cursor.fetchone() == (1,)
+    with pytest.raises(filestore.InternalError, match="KeyError: 'a bug'") as caught:
+        cursor.fetchone()
+    assert caught.value.sqlstate == "XX000"
+    monkeypatch.undo()
+    with pytest.raises(filestore.InternalError, match="current transaction is aborted"):
+        connection.execute("SELECT 1")
 
 
 def test_arrow_pandas_polars(connection: filestore.Connection) -> None:
