@@ -10,7 +10,8 @@ Invariants:
 - a failed write or sync is final: `failed` is set, every pending and later wait gets StorageFailed (R31). Nothing is
   retried, since nobody knows what reached the disk (R33);
 - running out of disk is refused before anything is accepted: `reserve`, or `append` itself, raises DiskFull; the
-  space for everything accepted is there already, zero-written (R34). One spare file is left for `last_resort`.
+  space for everything accepted is there already, zero-written (R34). One spare file is kept: the next opening begins
+  in it. Only `last_resort` goes on into it.
 
 Thread rule: `append` and `reserve` under the engine lock; everything else from any thread. Without `threaded` no
 thread is started and `when_durable` flushes inline: the order of writes is then the same in every run. A host (the
@@ -39,7 +40,7 @@ from filestore.hal.memory import aligned_buffer
 from filestore.storage import crash_points
 from filestore.storage.layout import BLOCK, Bytes, round_up
 from filestore.storage.log_batch import FRAGMENT_BYTES, HEADER_BYTES, pack_fragment, seal
-from filestore.storage.log_files import LogFileHeader, LogFiles
+from filestore.storage.log_files import LogFiles
 from filestore.storage.log_reader import LogReader
 from filestore.storage.log_record import LogGroup, Part
 from filestore.storage.wait import Wait, finished
@@ -52,6 +53,7 @@ DETAIL: Final = "The store accepts no more writes; what was acknowledged is safe
 _READERS: Final = itertools.count()
 IDLE_S: Final = 0.5  # after this long without work the last batch gets a successor
 FORGET: Final = 0.98  # each of the flusher's flushes lets the host's look this much shorter, so that it tries again
+RETRY_BYTES: Final = 1 << 20  # without a spare, and the disk full, it is tried again after so much log
 HINT: Final = "Close the store and open it again: it recovers from its log."
 
 
@@ -92,9 +94,14 @@ class Log:
         previous_hash: int,
         batch_bytes: int = BATCH_BYTES,
         threaded: bool = True,
+        full: DiskFull | None = None,
     ) -> None:
-        """`file` is the one that `files.live` ends with, its batches durable up to `end_lsn`."""
+        """`file` is the one that `files.live` ends with, its batches durable up to `end_lsn`.
+
+        `full`: there was no room for this epoch's file. Nothing is written, `check_room` raises it.
+        """
         header = files.live[-1]
+        self.full = full
         self.files = files
         self.epoch = epoch
         self.durable_lsn = end_lsn
@@ -115,6 +122,8 @@ class Log:
         self._subscribers: list[Callable[[int], None]] = []
         self._holds: dict[str, int] = {}
         self._accept_until = 0
+        self._accept_last = 0  # the same with the last spare file
+        self._spare_from = 0  # LSN from which on a missing spare is tried again
         self._closed = False
         self._vouched = True
         self._errands: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
@@ -150,7 +159,7 @@ class Log:
             self._check()
             batch = self._open
             used = batch.used
-            if batch.lsn + used + self._worst(total) > self._accept_until + self.files.capacity:
+            if batch.lsn + used + self._worst(total) > self._accept_last:
                 raise DiskFull("the last log file is needed for what was accepted before")
             if used + FRAGMENT_BYTES + total + 8 > batch.capacity:
                 return self._append_cut(b"".join([bytes(part) for part in parts]))
@@ -172,18 +181,30 @@ class Log:
         """Makes sure that a group of `nbytes` can be appended and flushed without asking the filesystem for space.
 
         A commit calls it before it changes anything. Raises DiskFull; then nothing has happened. `last_resort` may
-        use the spare file that is otherwise kept, so that deletes and checkpoints still work on a full disk.
+        use the spare file that is otherwise kept. What fits into the open file is accepted without a spare, too.
         """
         needed = self._worst(nbytes)
         while True:
             self._check()
-            room = self._count_room() - self._open.lsn - self._open.used
-            if room >= needed or (last_resort and room + self.files.capacity >= needed):
+            self.check_room()
+            at = self._open.lsn + self._open.used
+            until = self._count_room()
+            enough = (self._accept_last if last_resort else until) - at >= needed
+            if enough and (last_resort or self.files.spares or at < self._spare_from):
                 return
             try:
                 self.files.make_spare()
+            except DiskFull:
+                if not enough:
+                    raise
+                self._spare_from = at + RETRY_BYTES
             except StorageFailed as error:
                 raise self.fail(error) from error
+
+    def check_room(self) -> None:
+        """Raises DiskFull when there was no room for this epoch's file, so that nothing can be written."""
+        if self.full is not None:
+            raise DiskFull(self.full.message, hint=self.full.hint)
 
     def when_durable(self, lsn: int) -> Wait:
         """A wait that ends when all bytes below `lsn` are durable, or with StorageFailed; ValueError beyond the end."""
@@ -287,17 +308,34 @@ class Log:
         self._count_room()
         crash_points.reach("log:trimmed")
 
-    def give_up_spare(self) -> bool:
+    def give_up_spare(self, upto_lsn: int, freed: int) -> bool:
         """Gives the last spare file's space back to the filesystem, for a checkpoint on a full disk.
 
-        False when there is none, or groups that were accepted are going to need it.
+        False when there is none, groups that were accepted are going to need it, or the checkpoint gives back less:
+        `trim(upto_lsn)` no file of the log, and `freed`, the bytes of other files, are not enough for a new one.
         """
         with self._mutex:
+            upto = min([upto_lsn, *self._holds.values()])
+            if not self.files.recyclable(upto) and freed < self.files.file_bytes:
+                return False
             pending = self.end_lsn > self.files.live[-1].end_lsn
             if self.failed is not None or pending or not self.files.drop_spare():
                 return False
             self._count_room()
             return True
+
+    def keep_spare(self) -> None:
+        """Makes the spare file when there is none and the disk has room for it. Any thread. Raises StorageFailed."""
+        self._spare_from = 0
+        if self.files.spares:
+            return
+        try:
+            self.files.make_spare()
+        except DiskFull as error:
+            LOG.warning("cannot keep a spare log file: %s", error.message)
+        except StorageFailed as error:
+            raise self.fail(error) from error
+        self._count_room()
 
     def bytes_since(self, lsn: int) -> int:
         """How much log a recovery from `lsn` would read."""
@@ -349,7 +387,12 @@ class Log:
     def _count_room(self) -> int:
         """LSN up to which groups are accepted without touching the last spare file."""
         files = self.files
-        self._accept_until = files.live[-1].end_lsn + (files.spares - 1) * files.capacity
+        if self.full is not None:
+            return 0
+        # In this order: a file that is just being switched to is counted once or not at all, never twice.
+        end, spares = files.live[-1].end_lsn, files.spares
+        self._accept_last = end + spares * files.capacity
+        self._accept_until = end + max(spares - 1, 0) * files.capacity
         return self._accept_until
 
     def _new_batch(self, lsn: int) -> _Batch:
@@ -529,33 +572,3 @@ class Log:
             # A bug, in a callback or here: without this thread nobody would ever be answered.
             self.fail(error)
             raise
-
-
-def open_log(
-    files: LogFiles, reader: LogReader, *, epoch: int, batch_bytes: int = BATCH_BYTES, threaded: bool = True
-) -> Log:
-    """Begins epoch `epoch` where durability is proven, and opens the log for appends.
-
-    The tail behind that place is written again, batch for batch at the same LSNs, into the new file, before the
-    file has its name; so nothing is built on a write of which nobody knows whether it will stay (RELIABILITY R8,
-    R33).
-    """
-    end, hash_ = reader.proven_lsn, reader.proven_hash
-
-    def fill(header: LogFileHeader) -> list[tuple[int, Bytes]]:
-        nonlocal end, hash_
-        writes = []
-        for old in reader.tail:
-            data = aligned_buffer(round_up(old.used))
-            data[: old.used] = old.data[: old.used]
-            data[old.used :] = 0
-            payload = old.used - HEADER_BYTES
-            hash_ = seal(data, old.lsn, epoch, payload, old.groups, hash_, header.first_lsn, header.seed)
-            writes.append((header.offset(old.lsn), data))
-            end = old.lsn + data.size
-        return writes
-
-    file = files.start(epoch, reader.proven_lsn, reader.proven_hash, fill)
-    return Log(
-        files, file, epoch=epoch, end_lsn=end, previous_hash=hash_, batch_bytes=batch_bytes, threaded=threaded
-    )

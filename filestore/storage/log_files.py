@@ -271,12 +271,14 @@ class LogFiles:
             self._starting = 0
         return self.fs.open(header.path)
 
+    def recyclable(self, upto_lsn: int) -> bool:
+        """Whether `trim` is going to give back a file's space or more."""
+        return sum(header.file_bytes for header in self._ended(upto_lsn)) >= self.file_bytes
+
     def trim(self, upto_lsn: int) -> int:
         """Recycles files that end at or before `upto_lsn`, never the one written to. Returns how many."""
         with self._guard:
-            old = [
-                self.live[i] for i in range(len(self.live) - 1) if self.live[i + 1].first_lsn <= upto_lsn
-            ]
+            old = self._ended(upto_lsn)
             self.live = self.live[len(old) :]
         recycled: list[str] = []
         for header in old:
@@ -296,6 +298,10 @@ class LogFiles:
             with self._guard:
                 self._spares += recycled
         return len(old)
+
+    def _ended(self, upto_lsn: int) -> list[LogFileHeader]:
+        live = self.live
+        return [live[i] for i in range(len(live) - 1) if live[i + 1].first_lsn <= upto_lsn]
 
     def _write_zeros(self, file: File) -> None:
         """Real zeros, not only reserved space: a commit then changes no metadata of the filesystem (R1)."""

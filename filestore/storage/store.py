@@ -30,8 +30,9 @@ from filestore.storage import crash_points, verify
 from filestore.storage import manifest as manifests
 from filestore.storage.arena import Arena
 from filestore.storage.layout import LOG_DIR, MANIFEST_FILE, MANIFEST_TEMP, PAGES_DIR, TABLES_DIR
-from filestore.storage.log import BATCH_BYTES, Log, open_log
+from filestore.storage.log import BATCH_BYTES, Log
 from filestore.storage.log_files import LogFiles, Random, list_log_files
+from filestore.storage.log_open import open_full, open_log
 from filestore.storage.log_reader import LogReader
 from filestore.storage.log_record import LogGroup
 from filestore.storage.log_runs import GroupRun
@@ -204,7 +205,8 @@ class Store:
         """Begins a new epoch of the log, which rewrites its unproven tail; removes leftovers; opens for appends.
 
         `recover` or `recover_runs` must have been exhausted. A crash at any point leaves a directory that recovers to
-        the same groups.
+        the same groups. Without room for a log file nothing is written, and the store is open for reading: `append`
+        raises DiskFull, and so do checkpoints.
         """
         reader = self._reader
         if reader is None:
@@ -215,9 +217,18 @@ class Store:
         files = LogFiles(self.fs, self.uuid, self.options.log_file_bytes, self.options.random)
         files.adopt_spares()
         files.live = list(reader.headers)
-        log = open_log(
-            files, reader, epoch=epoch, batch_bytes=self.options.batch_bytes, threaded=self.options.threaded
-        )
+        self._remove_old_logs(files)  # first, for a full disk: their space may be what the new file needs
+        try:
+            log = open_log(
+                files, reader, epoch=epoch, batch_bytes=self.options.batch_bytes, threaded=self.options.threaded
+            )
+        except DiskFull as error:
+            if not reader.headers:
+                raise  # a new directory: there is nothing to read
+            self._log = open_full(files, reader, error)
+            LOG.warning("open for reading only: %s", error.message)
+            self._reader = None
+            return
         crash_points.reach("recovery:file_made")
         try:
             self._switch(self._manifest.next(epoch=epoch))
@@ -225,14 +236,12 @@ class Store:
             # The epoch in the manifest only guards against a lost log file; a full disk must still open.
             LOG.warning("cannot note the log's epoch: %s", error.message)
         crash_points.reach("recovery:epoch_switched")
-        self._remove_leftovers(files)
+        self._remove_leftovers()
         crash_points.reach("recovery:cleaned")
         self._log = log
         self._reader = None  # its buffers are as large as a log file
-        try:
-            self._log.reserve(0)
-        except DiskFull as error:
-            LOG.warning("cannot keep a spare log file: %s", error.message)
+        log.trim(self.redo_lsn)  # after a checkpoint at close: the file before is the next opening's spare
+        log.keep_spare()
 
     # Checkpoint
 
@@ -247,20 +256,29 @@ class Store:
             self._check()
             crash_points.reach("checkpoint:begun")
             try:
+                log.check_room()
                 log.when_durable(image.redo_lsn).result()
                 crash_points.reach("checkpoint:log_durable")
                 dropped = set(self._manifest.sealed)
+                given_up = False
                 try:
-                    self._write_and_switch(image)
+                    try:
+                        self._write_and_switch(image)
+                    except DiskFull:
+                        # Only when the checkpoint is going to give back as much: the next opening wants the spare.
+                        given_up = log.give_up_spare(image.redo_lsn, self._given_back(dropped - image.sealed))
+                        if not given_up:
+                            raise
+                        self._write_and_switch(image)
+                    log.trim(image.redo_lsn)
+                    crash_points.reach("checkpoint:log_trimmed")
+                    self._remove_sealed(dropped, image.sealed)
+                    crash_points.reach("checkpoint:sealed_removed")
                 except DiskFull:
-                    # The spare log file is there for this: the checkpoint will give back more than it takes.
-                    if not log.give_up_spare():
-                        raise
-                    self._write_and_switch(image)
-                log.trim(image.redo_lsn)
-                crash_points.reach("checkpoint:log_trimmed")
-                self._remove_sealed(dropped, image.sealed)
-                crash_points.reach("checkpoint:sealed_removed")
+                    if given_up:
+                        log.keep_spare()
+                    raise
+                log.keep_spare()
             except DiskFull:
                 self._mark_again(image)
                 raise
@@ -371,25 +389,34 @@ class Store:
         found = self._sealed.get(name)
         return self.open_sealed(name).reference if found is None else found
 
-    def _remove_leftovers(self, files: LogFiles) -> None:
-        """Startup: temps, page maps and log files that nothing needs; sealed files that nothing may name are noted."""
+    def _remove_leftovers(self) -> None:
+        """Startup: temps and page maps that nothing needs; sealed files that nothing may name are noted."""
         if self.fs.exists(MANIFEST_TEMP):
             self.fs.unlink(MANIFEST_TEMP)
             self.fs.sync_dir("")
         self._pages.remove_strays()
         crash_points.reach("recovery:pages_cleaned")
-        live = {header.path for header in files.live}
-        old = [path for _, path in list_log_files(self.fs) if path not in live]
-        for path in old:
-            self.fs.unlink(path)
-        if old:
-            self.fs.sync_dir(LOG_DIR)
         for storage_id in self.fs.list(TABLES_DIR):
             for base in self.fs.list(f"{TABLES_DIR}/{storage_id}"):
                 name = f"{TABLES_DIR}/{storage_id}/{base}"
                 if name not in self._sealed:
                     # The log may have attached it: the first checkpoint knows, and removes it if not.
                     self._doomed.add(name)
+
+    def _remove_old_logs(self, files: LogFiles) -> None:
+        """Startup: log files before the one that holds `redo_lsn`."""
+        live = {header.path for header in files.live}
+        old = [path for _, path in list_log_files(self.fs) if path not in live]
+        for path in old:
+            self.fs.unlink(path)
+        if old:
+            self.fs.sync_dir(LOG_DIR)
+
+    def _given_back(self, names: set[str]) -> int:
+        """Bytes of the sealed files that nobody reads, of those that a checkpoint drops."""
+        sizes = self._manifest.sealed
+        with self._sealing:
+            return sum(sizes[name].size for name in names if name not in self._open_files)
 
     def _remove_sealed(self, before: set[str], live: set[str]) -> None:
         """Unlinks sealed files that the new manifest dropped, except those that somebody still reads (R15)."""

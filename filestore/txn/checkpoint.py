@@ -136,6 +136,7 @@ class Checkpointer:
         StorageFailed; DataCorrupted while a table is damaged (`Engine.quarantine`).
         """
         with self._running:
+            self.engine.log.check_room()
             with self.engine.lock:
                 for problem in self.engine.damaged.values():
                     raise errors.DataCorrupted(

@@ -133,6 +133,40 @@ def test_a_full_disk_is_a_clean_error_and_the_store_goes_on(data_dir: Path) -> N
     connection.close()
 
 
+_NO_ROOM = """
+import resource, signal, sys
+import filestore
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+connection = filestore.connect(sys.argv[1], autocommit=True)
+for statement in ("INSERT INTO t VALUES (2)", "DELETE FROM t", "CREATE TABLE u (i integer)", "CHECKPOINT"):
+    try:
+        connection.execute(statement)
+    except filestore.Error as error:
+        print(error.sqlstate)
+print(connection.execute("SELECT count(*) FROM t").fetchone()[0])
+connection.close()
+"""
+
+
+def test_a_directory_without_room_for_its_log_opens_for_reading(data_dir: Path) -> None:
+    with filestore.connect(str(data_dir), autocommit=True) as connection:
+        connection.execute("CREATE TABLE t (id integer PRIMARY KEY)")
+        connection.execute("INSERT INTO t VALUES (1)")
+    connection.close()
+    for spare in (data_dir / "wal").glob("spare.*"):
+        spare.unlink()
+    for _ in range(2):
+        run = subprocess.run(
+            [sys.executable, "-c", _NO_ROOM, str(data_dir)], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert run.stdout.split() == ["53100"] * 4 + ["1"], run.stdout + run.stderr
+    with filestore.connect(str(data_dir), autocommit=True) as connection:
+        connection.execute("INSERT INTO t VALUES (2)")
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (2,)
+    connection.close()
+
+
 # --- clients
 
 

@@ -161,6 +161,7 @@ def test_a_full_disk_refuses_cleanly_and_a_checkpoint_makes_room() -> None:
     assert engine.store.verify() == []
     engine.checkpoint()
     assert engine.store.metadata == {"count": engine.count}
+    assert engine.store.log.files.spares > 0, "what the checkpoint took it gave back"
     count = engine.count
     for _ in range(10):
         engine.store.log.when_durable(engine.append()).result()
@@ -184,3 +185,102 @@ def test_a_checkpoint_on_a_full_disk_changes_nothing() -> None:
     again = Engine.open(disk, model.options(2))
     assert again.count == 1
     again.close()
+
+
+def fill(disk: SimulatedDisk, room: int = 0) -> None:
+    """From now on files can grow by `room` bytes altogether."""
+    disk.capacity = room + sum(map(len, disk.files().values()))
+
+
+def wal_names(disk: SimulatedDisk, prefix: str = "") -> list[str]:
+    return sorted(name for name in disk.list("wal") if name.startswith(prefix))
+
+
+def test_a_checkpoint_that_gives_nothing_back_leaves_the_spare_file() -> None:
+    """The log is one file, so the spare's space would be gone for good, and with it commits and the next opening."""
+    disk = SimulatedDisk()
+    engine = Engine.open(disk, model.options(1, log_file_bytes=524_288))
+    engine.store.log.when_durable(engine.append()).result()
+    fill(disk)
+    before = wal_names(disk)
+    assert wal_names(disk, "spare.")
+    for _ in range(3):
+        with pytest.raises(DiskFull):
+            engine.checkpoint()
+        engine.store.log.when_durable(engine.append()).result()
+    assert wal_names(disk) == before
+    engine.close()
+    again = Engine.open(disk, model.options(2, log_file_bytes=524_288))
+    again.store.log.when_durable(again.append()).result()
+    assert again.count == 5
+    again.close()
+
+
+def test_without_room_for_a_log_file_a_directory_opens_for_reading() -> None:
+    disk = SimulatedDisk()
+    engine = Engine.open(disk, model.options(1))
+    engine.store.log.when_durable(engine.append()).result()
+    fill(disk)
+    engine.close()
+    Engine.open(disk, model.options(2)).close()  # takes the spare file
+    Engine.open(disk, model.options(3)).close()  # finds none
+    before = disk.files()
+    engine = Engine.open(disk, model.options(4))
+    assert engine.count == 1 and engine.store.verify() == []
+    with pytest.raises(DiskFull, match="reading only"):
+        engine.append()
+    with pytest.raises(DiskFull, match="reading only"):
+        engine.store.log.append([b"x" * 100])
+    with pytest.raises(DiskFull, match="reading only"):
+        engine.checkpoint()
+    assert engine.store.failed is None
+    engine.close()
+    assert disk.files() == before, "nothing was written"
+    disk.capacity = None
+    engine = Engine.open(disk, model.options(5))
+    engine.store.log.when_durable(engine.append()).result()
+    engine.checkpoint()
+    assert engine.count == 2 and engine.store.verify() == [] and wal_names(disk, "spare.")
+    engine.close()
+
+
+def test_without_a_spare_file_the_open_one_is_filled() -> None:
+    """And a spare is made again as soon as there is room."""
+    disk = SimulatedDisk()
+    engine = Engine.open(disk, model.options(1))
+    log = engine.store.log
+    while log.files.drop_spare():
+        pass
+    fill(disk)
+    room = log.files.live[-1].end_lsn
+    refused = False
+    while not refused:
+        try:
+            log.when_durable(engine.append()).result()
+        except DiskFull:
+            refused = True
+    assert engine.count > 0 and room - log.end_lsn < 100_000
+    assert engine.store.failed is None
+    disk.capacity = None
+    log.when_durable(engine.append()).result()
+    assert log.files.spares > 0
+    engine.close()
+
+
+def test_a_full_disk_and_a_crash_anywhere_in_a_checkpoint_that_takes_the_spare_file(seed: int) -> None:
+    disk = SimulatedDisk()
+    engine = Engine.open(disk, model.options(1, log_file_bytes=524_288))
+    while len(engine.store.log.files.live) < 3:
+        engine.store.log.when_durable(engine.append()).result()
+    fill(disk, room=16384 * len(engine.sealed_names()))
+    spares = wal_names(disk, "spare.")
+    start = disk.op_count
+    engine.checkpoint()
+    stop = disk.op_count
+    assert not set(spares) & set(wal_names(disk, "spare.")), "it was given up"
+    assert engine.store.log.files.spares > 0, "and there is one again"
+    for image in disk.crash_states(seed, start=start, stop=stop, per_op=3):
+        again = Engine.open(image, model.options(2, log_file_bytes=524_288))
+        assert again.count == engine.count, image.description
+        again.close()
+    engine.close()
