@@ -105,6 +105,12 @@ class ExactSum:
     def decimals(self) -> list[Decimal]:
         return to_decimals(self.vector(NUMERIC, None)).data.tolist()  # type: ignore[no-any-return]
 
+    def checked(self) -> ExactSum:
+        """Itself. Errors with 22003 where a sum is beyond numeric's range."""
+        if self.objects is not None:
+            decimals.check_range(self.objects.tolist())
+        return self
+
     def rows(self) -> Array:
         """The limbs as 128-bit numerics of one scale."""
         return np.stack([self.high, self.low.view(np.int64), np.full(len(self.high), self.scale)], axis=1)
@@ -217,7 +223,7 @@ class Sum:
 
     def finish(self, state: ExactSum) -> Vector:
         some = state.count > 0
-        out = state.vector(self.result, None if some.all() else some)
+        out = state.checked().vector(self.result, None if some.all() else some)
         if self.result.kind is Kind.INT8 and out.data.dtype != np.int64:
             raise errors.NumericOutOfRange("bigint out of range")
         return out
@@ -235,7 +241,7 @@ class Average:
     def finish(self, state: ExactSum) -> Vector:
         some = state.count > 0
         valid = None if some.all() else some
-        pair = [state.vector(NUMERIC, valid), Vector(NUMERIC, state.count, valid)]
+        pair = [state.checked().vector(NUMERIC, valid), Vector(NUMERIC, state.count, valid)]
         return replaced(decimals.by_rows("div", pair, len(some), NUMERIC), valid)
 
 

@@ -35,6 +35,7 @@ EXACT = decimal.Context(
 MAX_SCALE64 = 18
 """Digits after the point that a scaled int64 may have; more need 128 bits."""
 MAX_DECIMAL128 = 2**126
+MAX_ADJUSTED128 = 37  # Decimal.adjusted() of that
 MAX_SCALE128 = 16_383
 """numeric.c's NUMERIC_DSCALE_MAX."""
 INT64_MAX = 2**63 - 1
@@ -78,6 +79,8 @@ def from_python(sql_type: SqlType, values: Sequence[Any]) -> Vector:
 
 def from_decimals(sql_type: SqlType, values: Sequence[Decimal | None], valid: Array | None) -> Vector:
     """Numerics as scaled int64 when all have one display scale and fit, else in 128 bits, else as objects."""
+    if any(v is not None and v.adjusted() > MAX_ADJUSTED128 for v in values):
+        return _decimal_objects(sql_type, values, valid)  # int() of many digits is slow
     exponents = {v.as_tuple().exponent for v in values if v is not None}
     if sql_type.precision is not None:
         exponents = {-(sql_type.scale or 0)} if all(isinstance(e, int) for e in exponents) else exponents
@@ -90,6 +93,10 @@ def from_decimals(sql_type: SqlType, values: Sequence[Decimal | None], valid: Ar
     wide = _decimal128_of(values)
     if wide is not None:
         return Vector(sql_type, wide, valid)
+    return _decimal_objects(sql_type, values, valid)
+
+
+def _decimal_objects(sql_type: SqlType, values: Sequence[Decimal | None], valid: Array | None) -> Vector:
     data = np.empty(len(values), dtype=object)
     data[:] = [ZERO if v is None else v for v in values]
     return Vector(sql_type, data, valid)

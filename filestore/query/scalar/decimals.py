@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import decimal
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -20,12 +20,14 @@ from filestore import errors
 from filestore.query import decimal128_kernels as rows_of
 from filestore.query import numeric_kernels
 from filestore.query.kernels import frozen
+from filestore.query.literals import MAX_INTEGER_DIGITS
 from filestore.query.scalar.compare import rescaled
 from filestore.query.vectors import (
     EXACT,
     INT64_MAX,
     INT64_MIN,
     MAX_SCALE64,
+    MAX_SCALE128,
     NO_VALID,
     all_valid,
     as_decimal64,
@@ -40,6 +42,7 @@ from filestore.types import NUMERIC, SqlType
 _NOUGHT = Vector(NUMERIC, np.zeros(1, np.int64))
 MIN_SIGNIFICANT = 16
 MAX_DISPLAY_SCALE = 1000
+EXPONENT_BOUND = 6000  # of e, in numeric.c's exp_var; it bounds the powers that are made of logarithms too
 WORKING = decimal.Context(
     prec=1200, rounding=decimal.ROUND_HALF_UP, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[]
 )
@@ -115,8 +118,14 @@ def positive_zero(value: Decimal) -> Decimal:
     return value if value else value.copy_abs()
 
 
+def check_range(values: Iterable[Decimal | None]) -> None:
+    """Errors with 22003 where a value has more digits before its point than a numeric may have."""
+    if any(v is not None and v.adjusted() >= MAX_INTEGER_DIGITS for v in values):
+        raise errors.NumericOutOfRange("value overflows numeric format")
+
+
 def by_objects(args: list[Vector], length: int, result: SqlType, function: Callable[..., Decimal | None]) -> Vector:
-    """A function of Decimals applied row by row to valid rows."""
+    """A function of Decimals applied row by row to valid rows. Errors with 22003 beyond numeric's range."""
     valid = all_valid(args, length)
     columns = [to_decimals(a).data.tolist() for a in args]
     columns = [c * length if len(c) == 1 and length != 1 else c for c in columns]
@@ -126,6 +135,7 @@ def by_objects(args: list[Vector], length: int, result: SqlType, function: Calla
     else:
         flags = valid.tolist()
         rows = [function(*row) if ok else None for ok, *row in zip(flags, *columns, strict=True)]
+    check_range(rows)
     if any(row is None for row in rows) and valid is None:
         valid = np.array([row is not None for row in rows], np.bool_)
     return from_decimals(result, rows, valid)
@@ -233,6 +243,14 @@ def remainder(left: Decimal, right: Decimal) -> Decimal:
     return Decimal(-rest if a < 0 else rest).scaleb(-places, EXACT)
 
 
+def product(left: Decimal, right: Decimal) -> Decimal:
+    """left * right, rounded where it has more digits behind the point than a numeric may have."""
+    out = EXACT.multiply(left, right)
+    if display_scale(out) > MAX_SCALE128 and out.adjusted() < MAX_INTEGER_DIGITS:
+        return out.quantize(Decimal((0, (1,), -MAX_SCALE128)), context=EXACT)
+    return out
+
+
 _ROWS: dict[str, Callable[..., int]] = {
     "add": lambda a, i, b, j, valid, out: rows_of.add_rows(a, i, b, j, False, valid, out),
     "sub": lambda a, i, b, j, valid, out: rows_of.add_rows(a, i, b, j, True, valid, out),
@@ -243,7 +261,7 @@ _ROWS: dict[str, Callable[..., int]] = {
 _OBJECTS: dict[str, Callable[[Decimal, Decimal], Decimal]] = {
     "add": EXACT.add,
     "sub": EXACT.subtract,
-    "mul": EXACT.multiply,
+    "mul": product,
     "div": divide,
     "mod": remainder,
 }
@@ -392,17 +410,20 @@ def logarithm_to(base: Decimal, value: Decimal) -> Decimal:
     return _fixed(context.divide(context.ln(value), context.ln(base)), scale)
 
 
+_LOG10_E = 0.434294481903252
+
+
 def exponential(value: Decimal) -> Decimal:
     """exp(value). Errors with 22003."""
     if value.is_nan():
         return value
     if value.is_infinite():
         return value if value > 0 else Decimal(0)
-    magnitude = float(value) * 0.434294481903252
-    if abs(magnitude) > 131_072 + 16_383:
-        if magnitude > 0:
+    if abs(value) >= EXPONENT_BOUND:
+        if value > 0:
             raise errors.NumericOutOfRange("value overflows numeric format")
         return Decimal(0).scaleb(-MAX_DISPLAY_SCALE)
+    magnitude = float(value) * _LOG10_E
     scale = MIN_SIGNIFICANT - int(magnitude)
     scale = min(max(scale, display_scale(value), 0), MAX_DISPLAY_SCALE)
     return _fixed(_precise(scale + max(int(magnitude), 0) + 40).exp(value), scale)
@@ -421,12 +442,13 @@ def power(base: Decimal, exponent: Decimal) -> Decimal:
         return WORKING.power(base, exponent)
     if base == 0:
         return _fixed(Decimal(0 if exponent else 1), MIN_SIGNIFICANT)
+    by_squaring = whole and abs(exponent) < 2**31
     digits = float(exponent) * _log10_estimate(base.copy_abs())
-    if digits > 131_072:
+    if digits > MAX_INTEGER_DIGITS or (not by_squaring and digits >= EXPONENT_BOUND * _LOG10_E):
         raise errors.NumericOutOfRange("value overflows numeric format")
     if digits < -MAX_DISPLAY_SCALE - MIN_SIGNIFICANT:
         return Decimal(0).scaleb(-MAX_DISPLAY_SCALE)
-    if whole and abs(exponent) < 2**31:
+    if by_squaring:
         scale = max(MIN_SIGNIFICANT, display_scale(base))
     else:
         scale = max(MIN_SIGNIFICANT - int(digits), display_scale(base), display_scale(exponent), 0)
