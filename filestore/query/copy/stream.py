@@ -265,6 +265,8 @@ class LineReader(CopyReader):
             message = "end-of-copy marker corrupt"
         elif status == kernels.UNTERMINATED:
             message = "unterminated CSV quoted field"
+            if state[kernels.LINE_END] == kernels.UNKNOWN:  # the first record; PostgreSQL then counts CRs only
+                line = self.line - int(state[kernels.LINES]) + 1 + content.count(b"\r")
         else:
             name = "carriage return" if status == kernels.LITERAL_CR else "newline"
             sign = "\\r" if status == kernels.LITERAL_CR else "\\n"
