@@ -218,11 +218,13 @@ _BUILT_OPERATORS: Final = frozenset(_BUILT.split())
 
 
 def _replacements(tokens: Sequence[Token]) -> Iterator[tuple[int, int, str]]:
-    """(start, end, new text) in order: strings that are not plain, OVERRIDING, ORDER BY ... USING."""
+    """(start, end, new text) in order: strings that are not plain, OVERRIDING, ORDER BY ... USING, 1e3+2."""
     for i, token in enumerate(tokens):
         if token.kind in ("estring", "dollar") or (token.kind == "string" and token.text[0] != "'"):
             value = lexer.string_value(token.text, token.start + 1).replace("'", "''")
             yield token.start, token.end, f"'{value}'"
+        elif token.kind == "op" and token.text[0] in "+-" and i and _has_exponent(tokens[i - 1], token.start):
+            yield token.start, token.start, " "  # sqlglot would read one number
         elif token.upper == "OVERRIDING" and [t.upper for t in tokens[i + 1 : i + 3]] in _OVERRIDING:
             yield token.start, tokens[i + 2].end, ""  # without identity columns there is nothing to override
         elif token.upper in _LABELS and i and tokens[i - 1].upper == "AS":
@@ -233,6 +235,11 @@ def _replacements(tokens: Sequence[Token]) -> Iterator[tuple[int, int, str]]:
             raise errors.FeatureNotSupported(
                 "ORDER BY ... USING OPERATOR() is not supported", hint="Use ASC or DESC.", position=token.start + 1
             )
+
+
+def _has_exponent(token: Token, end: int) -> bool:
+    """Whether a token is a number with an exponent that ends right there."""
+    return token.kind == "number" and token.end == end and "e" in token.text.lower()
 
 
 _LABELS: Final = (RESERVED | ONLY_AFTER_AS) - {"NOT", "ARRAY", "CHAR", "CHARACTER"}
