@@ -4,8 +4,7 @@ knows asyncio.
 The loop's thread is the engine's thread: a message is served on it directly, without a coroutine. Statements that wait
 are woken together: whoever finishes a wait, on any thread, leaves the connection in a queue, and one callback takes
 all that are in it, so a group commit of a hundred sessions costs one wake-up. The loop flushes the log itself while
-that is short (see `Log.hosted`): in the first turn in which nobody has said anything, or after GATHER_S. Small answers
-leave together at the end of a turn (`SMALL_BYTES`).
+that is short (see `Log.hosted`): in the first turn in which nobody has said anything, or after GATHER_S.
 
 The clock runs only while somebody is watched: authentication, waiting statements, idle transactions. It ticks every
 TICK_SECONDS, which bounds how late a cancel or a timeout is.
@@ -43,9 +42,6 @@ SHORT_FLUSH_S: Final = 0.0005
 GATHER_S: Final = 0.001
 # Output that a client has not taken may grow to this before rows are made no further.
 WRITE_BUFFER_BYTES: Final = 1 << 20
-# Answers up to this are sent together: waking a client that sleeps costs more than the rest of a send, and one that has
-# answers of several connections to read does not go back to sleep between them.
-SMALL_BYTES: Final = 8192
 
 
 class SocketPipe(asyncio.Protocol):
@@ -56,7 +52,6 @@ class SocketPipe(asyncio.Protocol):
         self._transport: Any = None
         self._connection: Connection | None = None
         self._full: Wait | None = None
-        self._unsent = b""
         self.address: str | None = None
         self.port: int | None = None
 
@@ -92,21 +87,10 @@ class SocketPipe(asyncio.Protocol):
         return self._full
 
     def write(self, data: bytes) -> None:
-        """A small answer leaves with those to other clients, once all who have said something are served."""
-        waiting = self._unsent
-        self._unsent = waiting + data if waiting else data
-        if len(self._unsent) > SMALL_BYTES:
-            self.send()
-        elif not waiting:
-            self._listener.post(self)
-
-    def send(self) -> None:
-        data, self._unsent = self._unsent, b""
-        if data and not self._transport.is_closing():
+        if not self._transport.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:
-        self.send()
         self._transport.close()
 
     def pause_reading(self) -> None:
@@ -154,7 +138,6 @@ class Listener:
         self._served_before = 0
         self._flush_by = 0.0
         self._waking = False
-        self._outbox: list[SocketPipe] = []
         self._thread = 0
         self._ticking = False
         self._closing = False
@@ -266,7 +249,6 @@ class Listener:
                 self._watched.discard(connection)
             if not self.dead:
                 connection.resume(wait)
-        self._send_all()
 
     def _will_flush(self) -> bool:
         """Any thread: whether the loop will flush the log, once it has served those who have sent something."""
@@ -280,7 +262,6 @@ class Listener:
         return True
 
     def _flush_log(self) -> None:
-        self._send_all()
         if self.served != self._served_before and time.perf_counter() < self._flush_by:
             # Somebody else has something to do: what is committed meanwhile shares the flush.
             self._served_before = self.served
@@ -291,17 +272,6 @@ class Listener:
             self.database.engine.log.flush_hosted()
         finally:
             self._resume_all()
-
-    def post(self, pipe: SocketPipe) -> None:
-        """What `pipe` has not sent leaves before the loop waits, or begins a flush."""
-        self._outbox.append(pipe)
-        if len(self._outbox) == 1:
-            self._loop.call_soon(self._send_all)
-
-    def _send_all(self) -> None:
-        outbox, self._outbox = self._outbox, []
-        for pipe in outbox:
-            pipe.send()
 
     def soon(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon(callback)
